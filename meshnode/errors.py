@@ -1,0 +1,51 @@
+"""Every error the node can meet belongs to one of three reactions.
+
+``Retry`` is transient: the supervisor restarts the actor with backoff, for
+ever, visibly.  ``Park`` concerns one row that can never apply: it goes to
+``meshnode.dead_letter`` and the stream goes on.  ``Halt`` stops one stream: it
+waits, says why and what to do, and loses nothing.
+
+Adapters translate driver errors into these and never retry themselves.
+"""
+
+
+class MeshError(Exception):
+    """Base of all errors of the mesh; never raised itself.
+
+    ``what`` says what happened and names the thing (file, key, table, peer);
+    ``remedy`` says what the operator can do, or is empty where nothing is
+    needed.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; remedy: {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class Retry(MeshError):
+    """Transient: the same work will succeed later, unchanged."""
+
+
+class Busy(Retry):
+    """A row is locked by somebody else: split the batch and try again."""
+
+
+class Replan(Retry):
+    """The rows changed between the look and the write: roll back, look again."""
+
+
+class Park(MeshError):
+    """This row can never be applied here as the schema stands."""
+
+
+class Halt(MeshError):
+    """This stream cannot go on without an operator; nothing is lost."""
+
+
+class Fenced(Halt):
+    """Another process has taken over this region: this one must stop."""
+
+
+class Refused(MeshError):
+    """A command or a start was refused because of its input."""

@@ -1,0 +1,55 @@
+"""Every limit of the node, named, with its unit, and how they relate.
+
+These are the defaults; ``[limits]`` in the topology file may change those that
+:class:`meshnode.topology.Limits` lists.
+"""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+FRAME_TARGET_BYTES = 512 * KIB
+"""A frame is closed when its items reach this size."""
+
+FRAME_MAX_BYTES = 256 * MIB
+"""A reader refuses a longer frame: its length field must be garbage."""
+
+PART_BYTES = 1 * MIB
+"""A transaction larger than this is published in parts of about this size."""
+
+BATCH_ROWS = 4_000
+"""Rows that one apply transaction takes at the most (a whole item may exceed it)."""
+
+BATCH_BYTES = 4 * MIB
+"""Bytes of row images that one apply transaction takes (likewise)."""
+
+LOCK_KEYS = 1_000
+"""Keys named in one locking statement."""
+
+MEND_ROWS = 500
+"""Rows mended in one small transaction."""
+
+BEFORE_IMAGE_BYTES = 1 * MIB
+"""A before image over this size is cut to its key."""
+
+HEARTBEAT_SECONDS = 1.0
+
+FRONTIER_SLACK_US = 1_000_000
+"""The frontier stays this far behind everything that bounds it."""
+
+FRONTIER_OPEN_TX_US = 60_000_000
+"""An open local transaction holds the frontier back this long at the most."""
+
+FRONTIER_AHEAD_US = 5_000_000
+"""A region never promises more than this beyond the newest peer clock it heard."""
+
+LOCK_WAIT_SECONDS = 2.0
+"""A single item waits this long for a row lock before it starts again."""
+
+KEEP_CLOSED_DAYS = 30
+"""Closed dead letters and conflict records are kept this long."""
+
+BASES_KEPT = 200_000
+"""Recent writes whose base is remembered for conflict records (entries)."""
+
+assert PART_BYTES >= FRAME_TARGET_BYTES
+assert BATCH_BYTES >= PART_BYTES
