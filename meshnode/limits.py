@@ -53,3 +53,12 @@ BASES_KEPT = 200_000
 
 assert PART_BYTES >= FRAME_TARGET_BYTES
 assert BATCH_BYTES >= PART_BYTES
+
+BUS_SEGMENT_BYTES = 64 * MIB
+"""The file bus begins a new segment when the current one has this size."""
+
+BUS_KEEP_SECONDS = 3600.0
+"""The file bus keeps a full segment at least this long, applied everywhere or not."""
+
+BUS_MAX_BYTES = 64 * 1024 * MIB
+"""The file bus keeps at most this much of one topic, applied everywhere or not."""

@@ -1,0 +1,92 @@
+"""Passwords of the MySQL accounts, read when they are needed.
+
+Theory of operation.  A topology names for each account an environment variable or
+a file.  :func:`secrets` reads it at the moment of a connection, so that a rotated
+password needs no restart and a command asks only for the accounts that it uses.
+A file that other users of the machine can read or change is refused: it is no
+secret any more.  No error and no ``repr`` shows a password.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from meshnode.errors import Refused
+from meshnode.topology import Role, Topology
+
+PASSWORD_FILE_BYTES = 4096
+"""A longer password file is refused: it must be another file."""
+
+
+class Account(NamedTuple):
+    """A MySQL user and its password."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Account(user={self.user!r}, password=(not shown))"
+
+
+def secrets(
+    topology: Topology, region: str, role: Role, environment: Mapping[str, str] = os.environ
+) -> Account:
+    """Return the account ``role`` of the region named ``region``; Refused says what is wrong."""
+    source = topology.account_source(region, role)
+    whose = f"account {role} ({source.user!r}) of region {region!r}"
+    if source.password_env is not None:
+        password = _from_environment(source.password_env, environment, whose)
+    elif source.password_file is not None:
+        password = _from_file(source.password_file, whose)
+    else:
+        remedy = 'write password_env = "NAME" or password_file = "path"'
+        raise Refused(f"{whose} has no source for its password", remedy)
+    if not password:
+        place = source.password_env or source.password_file
+        raise Refused(f"{whose}: the password in {place} is empty", "give the account a password")
+    if any(character in password for character in "\n\r\0"):
+        place = source.password_env or source.password_file
+        remedy = "store the password alone, on one line"
+        raise Refused(f"{whose}: {place} holds more than one line or a NUL", remedy)
+    return Account(source.user, password)
+
+
+def _from_environment(name: str, environment: Mapping[str, str], whose: str) -> str:
+    if name not in environment:
+        remedy = f"export {name} before the node starts, or use password_file"
+        raise Refused(f"{whose}: environment variable {name} is not set", remedy)
+    return environment[name]
+
+
+def _from_file(path: str, whose: str) -> str:
+    try:
+        # O_NONBLOCK: opening a named pipe would otherwise wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        remedy = "create it with the password alone, readable by the node's user"
+        raise Refused(
+            f"{whose}: password file {path} cannot be read: {error.strerror}", remedy
+        ) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{whose}: password file {path} is not a file", "name a plain file")
+        if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+            mode = stat.S_IMODE(status.st_mode)
+            raise Refused(
+                f"{whose}: password file {path} has mode {mode:04o}: others can read or change it",
+                f"chmod 0600 {path}, and change a password that others could read",
+            )
+        content = os.read(descriptor, PASSWORD_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > PASSWORD_FILE_BYTES:
+        remedy = "name the file that holds the password alone"
+        raise Refused(f"{whose}: password file {path} is over {PASSWORD_FILE_BYTES} bytes", remedy)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        remedy = "store the password as UTF-8 text"
+        raise Refused(f"{whose}: password file {path} is not UTF-8", remedy) from None
+    return text.removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,206 @@
+"""A local transaction as the tailer saw it, and its net effect on each key.
+
+The tailer collects row operations in binlog order together with the tombstones
+that triggers wrote in the same transaction.  :func:`net_effects` folds them to
+one :class:`Net` a key: what the first touch found, how the last one left the
+row, which versions it replaced, and whether a delete went by that no trigger
+saw.  What to publish and what to mend is decided from that in
+:mod:`meshnode.core.mend`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meshnode.core.shape import Shape
+from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat
+
+ScanRow = tuple[int, int, bytes, int, int]
+"""``start, stop, key, ts, origin`` of one image."""
+
+ScanPair = tuple[int, int, bytes, int, int, int, bytes, int, int]
+"""``start, middle, key, ts, origin`` of a before image, ``stop, key, ts, origin`` of the after."""
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """A replicated table as one table map describes it.
+
+    ``digest`` names it in the bookkeeping.  ``folds`` gives the canonical form
+    of each key seen, as the collation has it; ``None`` where equal keys are
+    equal bytes.
+    """
+
+    schema: str
+    name: str
+    digest: str
+    shape: Shape
+    map_body: bytes
+    scan_rows: Callable[[bytes, int, int], list[ScanRow]]
+    scan_pairs: Callable[[bytes, int, int], list[ScanPair]]
+    folds: dict[bytes, bytes] | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def fold(self, key: bytes) -> bytes:
+        """The canonical form of ``key``; KeyError when nobody has asked MySQL for it yet."""
+        return key if self.folds is None else self.folds[key]
+
+
+@dataclass(slots=True, eq=False)
+class RowOp:
+    """Images of one kind on one table with what the scanner found in them."""
+
+    table: Table
+    kind: int
+    rows: bytes
+    found: list
+
+    def keys(self) -> list[bytes]:
+        """Wire keys of all images, in order, with repetitions."""
+        if self.kind != UPDATE:
+            return [row[2] for row in self.found]
+        keys = []
+        for pair in self.found:
+            keys.append(pair[2])
+            if pair[6] != pair[2]:
+                keys.append(pair[6])
+        return keys
+
+
+@dataclass(slots=True, eq=False)
+class Mended:
+    """A lift says what the row it lifted had replaced (read from ``meshnode.mend``)."""
+
+    seen: Stamp
+    base: Stamp
+    base_row: bool
+
+
+Marker = tuple[str, bytes]
+"""``digest, wire key``: a key where only the digest of its table is at hand."""
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """A local transaction, or a part of one, in binlog order.
+
+    ``tombstones`` holds what the triggers wrote, by table digest and key;
+    ``partial`` rows whose images were not full: their key, whether the row is
+    there after it, and the stamp if the image had one; such rows are lifted;
+    ``passed`` the transactions (this one last, if it is complete) that the
+    stream has passed since the one before.
+    """
+
+    tx_id: str
+    commit_us: int
+    part: int = 0
+    last: bool = True
+    ops: list[RowOp] = field(default_factory=list)
+    tombstones: list[tuple[str, bytes, Stamp]] = field(default_factory=list)
+    mended: dict[Marker, Mended] = field(default_factory=dict)
+    partial: list[tuple[Table, bytes, bool, Stamp | None]] = field(default_factory=list)
+    beat: Beat | None = None
+    passed: list[str] = field(default_factory=list)
+    rows: int = 0
+    size: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Net:
+    """The effect of one transaction on one key.
+
+    ``before``: the row's stamp when the transaction came, ``None`` if there was
+    no row.  ``stamp``: the row's stamp at the end, ``None`` if it is gone.
+    ``replaced``: the highest version the transaction itself is known to have
+    replaced.  ``unseen``: the highest before image whose delete may lack a
+    tombstone.  ``tomb``: the highest tombstone the transaction wrote.
+    ``op, place``: where the last after image stands.
+    """
+
+    table: Table
+    key: bytes
+    before: Stamp | None
+    stamp: Stamp | None = None
+    replaced: Stamp = ZERO
+    unseen: Stamp | None = None
+    tomb: Stamp | None = None
+    partial: bool = False
+    op: int = -1
+    place: int = -1
+
+
+NetKey = tuple[Table, bytes]
+"""A table and the canonical form of a key."""
+
+
+def net_effects(tx: Transaction, known: dict[str, Table]) -> dict[NetKey, Net]:
+    """The net effect of ``tx`` on each key, in the order of their first touch.
+
+    ``known`` has the newest form of every table seen, by digest.  A tombstone
+    without a row change in this transaction (a part may end between the two)
+    counts as a delete; that of a table never seen is one the mender wrote,
+    and is in the stream already.
+    """
+    nets: dict[NetKey, Net] = {}
+
+    def gone(net: Net, stamp: Stamp) -> None:
+        net.stamp = None
+        net.replaced = max(net.replaced, stamp)
+        net.unseen = max(net.unseen or ZERO, stamp)
+
+    for number, op in enumerate(tx.ops):
+        table, folds = op.table, op.table.folds
+        if op.kind == WRITE:
+            for place, (_, _, key, ts, origin) in enumerate(op.found):
+                at = (table, key if folds is None else folds[key])
+                net = nets.get(at)
+                if net is None:
+                    nets[at] = net = Net(table, key, None)
+                net.key, net.stamp, net.op, net.place = key, Stamp(ts, origin), number, place
+        elif op.kind == DELETE:
+            for _, _, key, ts, origin in op.found:
+                at = (table, key if folds is None else folds[key])
+                net = nets.get(at)
+                if net is None:
+                    nets[at] = net = Net(table, key, Stamp(ts, origin))
+                gone(net, Stamp(ts, origin))
+        else:
+            for place, pair in enumerate(op.found):
+                _, _, old, old_ts, old_origin, _, new, ts, origin = pair
+                before, after = Stamp(old_ts, old_origin), Stamp(ts, origin)
+                at = (table, old if folds is None else folds[old])
+                net = nets.get(at)
+                if net is None:
+                    nets[at] = net = Net(table, old, before)
+                to = at if new == old else (table, new if folds is None else folds[new])
+                if to != at:
+                    gone(net, before)
+                    net = nets.get(to)
+                    if net is None:
+                        nets[to] = net = Net(table, new, None)
+                else:
+                    net.replaced = max(net.replaced, before)
+                    if after < before:
+                        net.unseen = max(net.unseen or ZERO, before)
+                net.key, net.stamp, net.op, net.place = new, after, number, place
+
+    for table, key, alive, stamp in tx.partial:
+        net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
+        net.op = -1
+        if alive:
+            net.stamp, net.partial = stamp or ZERO, True
+        else:
+            gone(net, stamp or ZERO)
+
+    for digest, key, stamp in tx.tombstones:
+        table = known.get(digest)
+        if table is not None:
+            net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
+            net.tomb = max(net.tomb or ZERO, stamp)
+    for net in nets.values():
+        if net.tomb is not None:
+            net.replaced = max(net.replaced, net.tomb)
+    return nets

@@ -1,0 +1,221 @@
+"""What the tailer must mend before a local transaction is published.
+
+Triggers stamp local writes, but they cannot see everything: an insert after a
+delete, a clock that stepped back, a dropped trigger, a cascaded child row.  An
+upsert is *lifted* instead of published when its stamp is not above everything
+it replaced, not above the promised frontier, or not of this region.  A delete
+without tombstone gets a *late tombstone* with a stamp that is the same however
+often it is worked out.
+
+The look at the tombstones happens later than the write, so a tombstone above an
+upsert may belong to a later delete that is still to come in the stream.  Such
+an upsert is published as it is if the row has changed since: its key ends with
+a later touch, and that one is judged again.  If the row still carries the stamp
+seen, the tombstone came first, and the row is lifted over it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from meshnode.core.change import Mended, Net, NetKey, RowOp, Table, Transaction, net_effects
+from meshnode.core.stamp import ZERO, Stamp, late_tombstone
+from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPDATE, UPSERT, Entry, Item, Op
+
+
+class Reason(StrEnum):
+    """Why an upsert is lifted."""
+
+    ORIGIN = "the stamp is not of this region (trigger missing, or a foreign stamp)"
+    PROMISE = "the stamp is at or below the promised frontier"
+    REPLACED = "the stamp is not above the version replaced"
+    TOMBSTONE = "the stamp is not above the tombstone of the key"
+    PARTIAL = "the row image is not full"
+
+
+class Fate(StrEnum):
+    """How a lift ended in the database."""
+
+    LIFTED = "lifted"
+    OVERTAKEN = "overtaken"
+    HELD = "held"
+
+
+@dataclass(slots=True, eq=False)
+class Lift:
+    """One row to lift: its key, the stamp seen, and the version it replaced.
+
+    ``seen`` is ``None`` where the image did not show it: then whatever version
+    stands is lifted.  ``image`` is the row as published nowhere, for the record of an overtaken
+    lift: ``(rows, start, stop)``, or ``None`` where no full image is at hand.
+    """
+
+    table: Table
+    key: bytes
+    seen: Stamp | None
+    base: Stamp
+    base_row: bool
+    reason: Reason
+    image: tuple[bytes, int, int] | None
+    fate: Fate | None = None
+
+
+@dataclass(slots=True, eq=False)
+class LateTombstone:
+    """A delete that no trigger saw."""
+
+    table: Table
+    key: bytes
+    stamp: Stamp
+
+
+@dataclass(slots=True, eq=False)
+class Examined:
+    """A transaction with what must be mended before it is published."""
+
+    tx: Transaction
+    nets: dict[NetKey, Net]
+    lifts: dict[NetKey, Lift]
+    late: dict[NetKey, LateTombstone]
+
+
+def image_of(op: RowOp, place: int) -> tuple[bytes, int, int]:
+    """Where the after image of row ``place`` stands: ``(rows, start, stop)``."""
+    found = op.found[place]
+    return (op.rows, found[1], found[5]) if op.kind == UPDATE else (op.rows, found[0], found[1])
+
+
+class Examiner:
+    """Judges local transactions in stream order.
+
+    ``promised`` is the frontier that the stream has promised so far: it rises
+    with each heartbeat that passes.
+    """
+
+    def __init__(self, own: int, promised: int) -> None:
+        self.own = own
+        self.promised = promised
+
+    def judge(self, net: Net, tombstone: Stamp | None) -> Reason | None:
+        """Why the upsert that ``net`` ends with must be lifted, or ``None``."""
+        stamp = net.stamp
+        assert stamp is not None
+        if net.partial:
+            return Reason.PARTIAL
+        if stamp.origin != self.own:
+            return Reason.ORIGIN
+        if stamp.ts <= self.promised:
+            return Reason.PROMISE
+        if stamp <= net.replaced:
+            return Reason.REPLACED
+        if tombstone is not None and stamp <= tombstone:
+            return Reason.TOMBSTONE
+        return None
+
+    def examine(
+        self, tx: Transaction, nets: dict[NetKey, Net], tombstones: Mapping[NetKey, Stamp]
+    ) -> Examined:
+        """What of ``tx`` must be mended; ``tombstones`` as they stand in the database now."""
+        if tx.beat is not None:
+            self.promised = max(self.promised, tx.beat.frontier)
+        examined = Examined(tx, nets, {}, {})
+        for at, net in nets.items():
+            lifted = False
+            if net.stamp is not None:
+                reason = self.judge(net, tombstones.get(at))
+                if reason is not None:
+                    lifted = True
+                    base, base_row = known_base(net, None, tombstones.get(at))
+                    image = None if net.op < 0 else image_of(tx.ops[net.op], net.place)
+                    seen = None if net.partial else net.stamp
+                    examined.lifts[at] = Lift(
+                        net.table, net.key, seen, base, base_row, reason, image
+                    )
+            unseen = net.unseen
+            if unseen is not None and (net.stamp is None or lifted):
+                if net.tomb is None or net.tomb < unseen:
+                    late = late_tombstone(unseen, self.own)
+                    examined.late[at] = LateTombstone(net.table, net.key, late)
+        return examined
+
+
+def known_base(
+    net: Net, mended: Mended | None, tombstone: Stamp | None
+) -> tuple[Stamp, bool]:
+    """The version that ``net`` replaced, and whether that was a row."""
+    if mended is not None:
+        return mended.base, mended.base_row
+    if net.before is not None:
+        return net.before, True
+    if tombstone is not None and (net.stamp is None or tombstone < net.stamp):
+        return tombstone, False
+    return ZERO, False
+
+
+def to_item(
+    examined: Examined,
+    tombstones: Mapping[NetKey, Stamp],
+    mended: Mapping[NetKey, Mended],
+    number: Mapping[Table, int],
+) -> Item | None:
+    """The item that publishes what may be published; ``None`` when nothing is left.
+
+    Its ``seq`` is 0: the publisher counts.  ``mended`` gives the bases of rows
+    whose former version was never published; ``number`` a table's place in the
+    frame.
+    """
+    tx = examined.tx
+    entries: list[Entry] = []
+    exact = not tx.partial
+    for at, net in examined.nets.items():
+        lift = examined.lifts.get(at)
+        publish = lift is None or (
+            lift.reason is Reason.TOMBSTONE and lift.fate is Fate.OVERTAKEN
+        )
+        note = mended.get(at)
+        if note is not None and net.before is not None and net.before != note.seen:
+            note = None
+        base, base_row = known_base(net, note, tombstones.get(at))
+        if net.stamp is not None and publish:
+            outcome, stamp = UPSERT, net.stamp
+        else:
+            exact = exact and lift is None
+            late = examined.late.get(at)
+            tomb = late.stamp if late is not None else net.tomb
+            if tomb is None:
+                continue
+            outcome, stamp = REMOVE, tomb
+            if net.op < 0 and net.unseen is None:
+                exact = False
+        entries.append(
+            Entry(
+                number[net.table], net.key, outcome, stamp.ts, stamp.origin,
+                base.ts, base.origin, base_row,
+            )
+        )  # fmt: skip
+    if tx.beat is not None:
+        return Item(0, HEARTBEAT, tx.tx_id, tx.commit_us, beat=tx.beat)
+    whole = tx.part == 0 and tx.last
+    if not entries and whole:
+        return None
+    ops = [Op(number[op.table], op.kind, op.rows) for op in tx.ops] if entries else []
+    return Item(
+        0, TRANSACTION if whole else PART, tx.tx_id, tx.commit_us, tx.part, tx.last,
+        exact, ops, entries, None, len(examined.lifts),
+    )  # fmt: skip
+
+
+def keys_to_look_up(examined_nets: Iterable[dict[NetKey, Net]]) -> set[NetKey]:
+    """The keys whose tombstones decide whether an upsert stands."""
+    return {
+        at
+        for nets in examined_nets
+        for at, net in nets.items()
+        if net.stamp is not None and not net.partial
+    }
+
+
+__all__ = [
+    "Examined", "Examiner", "Fate", "LateTombstone", "Lift", "Reason", "image_of",
+    "keys_to_look_up", "known_base", "net_effects", "to_item",
+]  # fmt: skip

@@ -1,0 +1,219 @@
+"""What one apply transaction writes, decided from the locked state of its keys.
+
+Items are taken in stream order.  An item whose every key stands at exactly its
+base goes through as it is, in the order of the source.  Any other item is
+reduced to the outcomes that won: deletes first, then upserts, converted to what
+the local row needs.  The plan also says which locking reads must follow the
+write, and what they may find; anything else is a rollback and a new plan.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from meshnode.core.change import NetKey, Table
+from meshnode.core.check import Incoming, Scanned
+from meshnode.core.resolve import Conflict, Local, Verdict, conflict, decide, raised
+from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.wire import DELETE, REMOVE, UPDATE, WRITE, Item
+
+
+class Form(IntEnum):
+    """How the images of a step are laid out."""
+
+    WRITE = WRITE
+    UPDATE = UPDATE
+    DELETE = DELETE
+    UPDATE_BY_KEY = 3
+    DELETE_BY_KEY = 4
+
+
+@dataclass(slots=True)
+class Step:
+    """Images to send to one table in one form, in order.
+
+    For ``UPDATE_BY_KEY`` and ``DELETE_BY_KEY`` the chunks are ``(wire key,
+    after image)`` and ``(wire key, b"")``.
+    """
+
+    table: Table
+    form: Form
+    chunks: list
+
+
+@dataclass(slots=True)
+class Record:
+    """A conflict with the entry that caused it."""
+
+    conflict: Conflict
+    item: Item
+    incoming: Incoming
+
+
+@dataclass(slots=True)
+class Plan:
+    """The writes of one transaction and the looks that must follow them.
+
+    ``tombstones``: to be raised to at least this.  ``upserts``: keys whose
+    tombstone must not be newer than the stamp.  ``removals``: keys whose row
+    must be gone, or not below the tombstone.  ``exact_items`` counts items that
+    went through unchanged.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    tombstones: dict[NetKey, Stamp] = field(default_factory=dict)
+    upserts: dict[NetKey, Incoming] = field(default_factory=dict)
+    removals: dict[NetKey, Stamp] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    state: dict[NetKey, Local] = field(default_factory=dict)
+    exact_items: int = 0
+    rows: int = 0
+
+    def add(self, table: Table, form: Form, chunk: object) -> None:
+        """Append an image, to the last step if it is of the same kind."""
+        if self.steps and self.steps[-1].table is table and self.steps[-1].form is form:
+            self.steps[-1].chunks.append(chunk)
+        else:
+            self.steps.append(Step(table, form, [chunk]))
+
+
+@dataclass(slots=True)
+class Work:
+    """An item ready to be planned; ``wide`` tables have more columns here than at the origin."""
+
+    item: Item
+    scanned: list[Scanned]
+    incoming: list[Incoming]
+
+
+FORMS = {WRITE: Form.WRITE, UPDATE: Form.UPDATE, DELETE: Form.DELETE}
+
+
+class Ancestry:
+    """Which versions recent writes had before them: bounded, newest kept."""
+
+    DEPTH = 4
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.known: dict[NetKey, tuple[Stamp, tuple[Stamp, ...]]] = {}
+
+    def note(self, at: NetKey, stamp: Stamp, base: Stamp) -> None:
+        """``stamp`` was written over ``base``."""
+        former = self.known.pop(at, None)
+        older = former[1] if former is not None and former[0] == base else ()
+        before = () if base == ZERO else (base, *older[: self.DEPTH - 1])
+        if len(self.known) >= self.capacity:
+            del self.known[next(iter(self.known))]
+        self.known[at] = (stamp, before)
+
+    def of(self, at: NetKey, stamp: Stamp) -> tuple[Stamp, ...] | None:
+        """What preceded ``stamp`` at the key, newest first; ``None`` if it is not known."""
+        known = self.known.get(at)
+        return known[1] if known is not None and known[0] == stamp else None
+
+
+def at_base(incoming: Incoming, local: Local) -> bool:
+    """Whether the key stands at exactly the version the origin wrote over."""
+    entry = incoming.entry
+    if entry.base_row:
+        row = local.row
+        return row is not None and row == (entry.base_ts, entry.base_origin)
+    return local.row is None and (
+        local.tomb is None or local.tomb == (entry.base_ts, entry.base_origin)
+    )
+
+
+def make_plan(
+    works: Iterable[Work],
+    state: Mapping[NetKey, Local],
+    ancestry: Ancestry,
+    wide: frozenset[Table] | set[Table] = frozenset(),
+    split: bool = False,
+) -> Plan:
+    """The plan for ``works`` on the locked ``state`` (absent keys: no row, no tombstone).
+
+    ``split`` writes the outcomes of an item as delete-all, write-all: a net
+    effect per key may meet a unique value that another row of the same item
+    still holds.
+    """
+    plan = Plan(state=dict(state))
+    none = Local(None, None)
+    for work in works:
+        item, local = work.item, plan.state
+        exact = item.exact and not split
+        if exact and wide:
+            exact = not any(op.table in wide and op.kind == UPDATE for op in work.scanned)
+        if exact:
+            for incoming in work.incoming:
+                if not at_base(incoming, local.get(incoming.at, none)):
+                    exact = False
+                    break
+        if exact:
+            plan.exact_items += 1
+            for op in work.scanned:
+                plan.add(op.table, FORMS[op.kind], op.rows)
+                plan.rows += len(op.found)
+            for incoming in work.incoming:
+                _settle(plan, incoming, local.get(incoming.at, none))
+        else:
+            _outcomes(plan, work, ancestry, wide, split)
+    return plan
+
+
+def _settle(plan: Plan, incoming: Incoming, local: Local) -> None:
+    """Note the key's new state and the look that it needs."""
+    at, entry = incoming.at, incoming.entry
+    stamp = Stamp(entry.ts, entry.origin)
+    if entry.outcome == REMOVE:
+        plan.tombstones[at] = stamp
+        plan.state[at] = Local(None, stamp)
+        plan.removals[at] = stamp
+        plan.upserts.pop(at, None)
+    else:
+        plan.state[at] = Local(stamp, local.tomb)
+        plan.upserts[at] = incoming
+        plan.removals.pop(at, None)
+
+
+def _outcomes(
+    plan: Plan, work: Work, ancestry: Ancestry, wide: Iterable[Table], split: bool
+) -> None:
+    none = Local(None, None)
+    deletes: list[tuple[Table, bytes]] = []
+    upserts: list[tuple[Table, Form, object]] = []
+    for incoming in work.incoming:
+        at, entry, image = incoming
+        table = at[0]
+        local = plan.state.get(at, none)
+        stamp = Stamp(entry.ts, entry.origin)
+        verdict = decide(entry.outcome, stamp, local)
+        found = conflict(
+            entry.outcome, stamp, Stamp(entry.base_ts, entry.base_origin), entry.base_row,
+            local, verdict, ancestry.of(at, local.version),
+        )  # fmt: skip
+        if found is not None:
+            plan.records.append(Record(found, work.item, incoming))
+        if verdict is Verdict.APPLY:
+            if entry.outcome == REMOVE:
+                if local.row is not None:
+                    deletes.append((table, entry.key))
+            elif local.row is None:
+                upserts.append((table, Form.WRITE, image.bytes()))
+            elif split or table in wide:
+                deletes.append((table, entry.key))
+                upserts.append((table, Form.WRITE, image.bytes()))
+            else:
+                upserts.append((table, Form.UPDATE_BY_KEY, (entry.key, image.bytes())))
+            _settle(plan, incoming, local)
+        elif entry.outcome == REMOVE:
+            tomb = raised(REMOVE, stamp, local.tomb)
+            if tomb != local.tomb:
+                plan.tombstones[at] = tomb
+                plan.state[at] = Local(local.row, tomb)
+                plan.removals[at] = tomb
+    for table, key in deletes:
+        plan.add(table, Form.DELETE_BY_KEY, (key, b""))
+    for table, form, chunk in upserts:
+        plan.add(table, form, chunk)
+    plan.rows += len(deletes) + len(upserts)

@@ -1,0 +1,315 @@
+"""The bodies of the events that describe the stream and its transactions.
+
+All functions take ``(buf, pos, end)`` and read ``buf[pos:end]``, an event's body
+without checksum; ``parse_gtid(body)`` and ``parse_gtid(event, 19)`` are the same.
+Text stays bytes: its character set is the client's, and need not be valid.
+"""
+
+import struct
+from uuid import UUID
+
+import msgspec
+
+from meshnode.mysql.events import CHECKSUM_SIZE, EventType
+from meshnode.mysql.gtid import GtidSet
+from meshnode.mysql.wire import MalformedEvent, read_length
+
+
+class Gtid(msgspec.Struct, frozen=True):
+    """GTID and GTID_TAGGED: what the next transaction is called and when it committed.
+
+    Times are microseconds since 1970.  ``may_hold_statements`` is the event's flag;
+    before rows it means that statements were logged as such.
+    """
+
+    text: str
+    flags: int
+    last_committed: int
+    sequence: int
+    immediate_commit_us: int
+    original_commit_us: int
+    transaction_length: int
+
+    @property
+    def may_hold_statements(self) -> bool:
+        return bool(self.flags & 1)
+
+
+def parse_gtid(buf: bytes, pos: int = 0, end: int | None = None) -> Gtid:
+    """Reads a GTID (33) or GTID_TAGGED (42) body; the two differ in the first bytes."""
+    body = bytes(buf[pos:end])
+    try:
+        # A GTID's flags are 0 or 1; a tagged one opens with its version, 1, as 2.
+        return _parse_tagged(body) if body[0] == 2 else _parse_untagged(body)
+    except (IndexError, struct.error, ValueError) as error:
+        raise MalformedEvent(f"GTID event is damaged: {error}") from error
+
+
+def _parse_untagged(body: bytes) -> Gtid:
+    flags, sid, gno, _, last, sequence = struct.unpack_from("<B16sqBqq", body)
+    pos = 42
+    immediate = original = length = 0
+    if len(body) >= pos + 7:
+        immediate = int.from_bytes(body[pos : pos + 7], "little")
+        pos += 7
+        original = immediate
+        if immediate >> 55:
+            immediate &= (1 << 55) - 1
+            original = int.from_bytes(body[pos : pos + 7], "little")
+            pos += 7
+        length, pos = read_length(body, pos)
+    return Gtid(f"{UUID(bytes=sid)}:{gno}", flags, last, sequence, immediate, original, length)
+
+
+class _GtidField:
+    FLAGS, UUID, GNO, TAG, LAST, SEQUENCE, IMMEDIATE, ORIGINAL, LENGTH = range(9)
+    IMMEDIATE_VERSION, ORIGINAL_VERSION, TICKET = range(9, 12)
+
+
+def _parse_tagged(body: bytes) -> Gtid:
+    _, pos = _varint(body, 0)
+    size, pos = _varint(body, pos)
+    required, pos = _varint(body, pos)
+    if size != len(body):
+        raise ValueError(f"it says {size} bytes and has {len(body)}")
+    number: dict[int, int] = {}
+    uuid, tag = b"", ""
+    while pos < len(body):
+        field, pos = _varint(body, pos)
+        if field == _GtidField.UUID:
+            octets = []
+            for _ in range(16):
+                octet, pos = _varint(body, pos)
+                octets.append(octet)
+            uuid = bytes(octets)
+        elif field == _GtidField.TAG:
+            length, pos = _varint(body, pos)
+            tag, pos = body[pos : pos + length].decode("ascii"), pos + length
+        elif field in (_GtidField.GNO, _GtidField.LAST, _GtidField.SEQUENCE):
+            value, pos = _varint(body, pos)
+            number[field] = ~(value >> 1) if value & 1 else value >> 1
+        elif field <= _GtidField.TICKET:
+            number[field], pos = _varint(body, pos)
+        elif field <= required:
+            raise ValueError(f"field {field} is unknown and must not be ignored")
+        else:
+            break  # fields are in ascending order, so nothing known follows
+    immediate = number.get(_GtidField.IMMEDIATE, 0)
+    source = f"{UUID(bytes=uuid)}:{tag}" if tag else f"{UUID(bytes=uuid)}"
+    return Gtid(
+        f"{source}:{number[_GtidField.GNO]}",
+        number.get(_GtidField.FLAGS, 0),
+        number.get(_GtidField.LAST, 0),
+        number.get(_GtidField.SEQUENCE, 0),
+        immediate,
+        number.get(_GtidField.ORIGINAL, immediate),
+        number.get(_GtidField.LENGTH, 0),
+    )
+
+
+def _varint(body: bytes, pos: int) -> tuple[int, int]:
+    """MySQL's serialized integer: as many trailing one bits as bytes follow."""
+    first = body[pos]
+    extra = 0
+    while extra < 8 and first >> extra & 1:
+        extra += 1
+    raw = body[pos : pos + 1 + extra]
+    if len(raw) != 1 + extra:
+        raise IndexError("integer runs beyond the event")
+    return int.from_bytes(raw, "little") >> min(extra + 1, 8), pos + 1 + extra
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A statement: DDL, a transaction's BEGIN or COMMIT, or statement-format DML.
+
+    Variables that the event does not carry are None.
+    """
+
+    schema: bytes
+    sql: bytes
+    thread_id: int
+    error_code: int
+    sql_mode: int | None = None
+    client_collation: int | None = None
+    connection_collation: int | None = None
+    server_collation: int | None = None
+    time_zone: bytes | None = None
+
+
+_STATUS_SIZES = {0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2}
+_STATUS_SIZES.update({19: 1, 20: 1})
+_STATUS_TEXTS = {2: (1, 1), 5: (1, 0), 6: (1, 0), 11: (2, 0)}
+"""Codes with length-prefixed texts: how many, and bytes after the last one."""
+
+
+def parse_query(buf: bytes, pos: int = 0, end: int | None = None) -> Query:
+    """Reads a QUERY body."""
+    body = bytes(buf[pos:end])
+    try:
+        thread, _, schema_size, error_code, status_size = struct.unpack_from("<IIBHH", body)
+        status_end = 13 + status_size
+        if status_end + schema_size + 1 > len(body):
+            raise IndexError("lengths run beyond the event")
+        variables = _status(body[13:status_end])
+    except (IndexError, struct.error) as error:
+        raise MalformedEvent(f"QUERY event is damaged: {error}") from error
+    schema_end = status_end + schema_size
+    mode = variables.get(1)
+    collations = struct.unpack("<HHH", variables[4]) if 4 in variables else (None,) * 3
+    return Query(
+        body[status_end:schema_end],
+        body[schema_end + 1 :],
+        thread,
+        error_code,
+        None if mode is None else int.from_bytes(mode, "little"),
+        *collations,
+        variables.get(5),
+    )
+
+
+def _status(raw: bytes) -> dict[int, bytes]:
+    """The variables up to the first unknown code, whose size nobody knows."""
+    found: dict[int, bytes] = {}
+    pos = 0
+    while pos < len(raw):
+        code = raw[pos]
+        pos += 1
+        if code in _STATUS_SIZES:
+            size = _STATUS_SIZES[code]
+            found[code] = raw[pos : pos + size]
+            pos += size
+        elif code in _STATUS_TEXTS:
+            texts, after = _STATUS_TEXTS[code]
+            for _ in range(texts):
+                found[code] = raw[pos + 1 : pos + 1 + raw[pos]]
+                pos += 1 + raw[pos]
+            pos += after
+        elif code == 12:
+            count = raw[pos]
+            pos += 1
+            for _ in range(0 if count == 254 else count):
+                pos = raw.index(0, pos) + 1
+        else:
+            break
+    return found
+
+
+class FormatDescription(msgspec.Struct, frozen=True):
+    """The format of the events after it.
+
+    ``checksum`` is the algorithm: 0 none, 1 CRC32.  ``raw`` is the body with its CRC.
+    """
+
+    server_version: str
+    checksum: int
+    post_header_sizes: bytes
+    raw: bytes
+
+
+def parse_format_description(buf: bytes, pos: int = 0, end: int | None = None) -> FormatDescription:
+    """Reads a FORMAT_DESCRIPTION body, which always has its own CRC."""
+    raw = bytes(buf[pos:end])
+    if len(raw) < 57 + EventType.FORMAT_DESCRIPTION + CHECKSUM_SIZE + 1:
+        raise MalformedEvent("FORMAT_DESCRIPTION event is too short for MySQL 8.0 or later")
+    version = raw[2:52].rstrip(b"\0").decode("ascii", "replace")
+    return FormatDescription(version, raw[-CHECKSUM_SIZE - 1], raw[57 : -CHECKSUM_SIZE - 1], raw)
+
+
+def parse_previous_gtids(buf: bytes, pos: int = 0, end: int | None = None) -> GtidSet:
+    """Reads a PREVIOUS_GTIDS body."""
+    return GtidSet.decode(bytes(buf[pos:end]))
+
+
+class Rotate(msgspec.Struct, frozen=True):
+    """The next file; ``position`` is where the stream goes on in it."""
+
+    position: int
+    file: str
+
+
+def parse_rotate(buf: bytes, pos: int = 0, end: int | None = None) -> Rotate:
+    """Reads a ROTATE body."""
+    body = bytes(buf[pos:end])
+    return Rotate(int.from_bytes(body[:8], "little"), body[8:].decode("utf-8", "surrogateescape"))
+
+
+class RowsFlag:
+    """Bits of a rows event's own flags."""
+
+    STATEMENT_END = 0x01
+    NO_FOREIGN_KEY_CHECKS = 0x02
+    RELAXED_UNIQUE_CHECKS = 0x04
+    COMPLETE_ROWS = 0x08
+    SQL_FOREIGN_KEYS = 0x10
+
+
+DUMMY_TABLE_ID = 0xFFFFFF
+"""A rows event with this id and no rows only ends a statement."""
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Where a rows event keeps its rows.
+
+    ``start`` and ``stop`` are offsets in the buffer that was parsed.  Bits beyond
+    ``column_count`` are cleared in the bitmaps.  ``before`` is None for an insert,
+    ``after`` for a delete.
+    """
+
+    type: int
+    table_id: int
+    flags: int
+    column_count: int
+    before: bytes | None
+    after: bytes | None
+    start: int
+    stop: int
+
+    @property
+    def full(self) -> bool:
+        """Whether every image holds every column, as plain values."""
+        every = (1 << self.column_count) - 1
+        return self.type != EventType.PARTIAL_UPDATE_ROWS and all(
+            bitmap is None or int.from_bytes(bitmap, "little") == every
+            for bitmap in (self.before, self.after)
+        )
+
+
+WRITES = frozenset({EventType.WRITE_ROWS, EventType.WRITE_ROWS_V1})
+UPDATES = frozenset(
+    {EventType.UPDATE_ROWS, EventType.UPDATE_ROWS_V1, EventType.PARTIAL_UPDATE_ROWS}
+)
+DELETES = frozenset({EventType.DELETE_ROWS, EventType.DELETE_ROWS_V1})
+_V1 = frozenset({EventType.WRITE_ROWS_V1, EventType.UPDATE_ROWS_V1, EventType.DELETE_ROWS_V1})
+
+
+def parse_rows(type_: int, buf: bytes, pos: int = 0, end: int | None = None) -> Rows:
+    """Reads the head of a rows event's body; the rows themselves are left alone."""
+    stop = len(buf) if end is None else end
+    try:
+        table_id = int.from_bytes(buf[pos : pos + 6], "little")
+        flags = buf[pos + 6] | buf[pos + 7] << 8
+        pos += 8
+        if type_ not in _V1:
+            extra = buf[pos] | buf[pos + 1] << 8
+            if extra < 2:
+                raise IndexError
+            pos += extra
+        count, pos = read_length(buf, pos)
+        size = (count + 7) // 8
+        if pos + size * (2 if type_ in UPDATES else 1) > stop:
+            raise IndexError
+    except IndexError as error:
+        raise MalformedEvent("rows event is shorter than its own lengths say") from error
+    first = _masked(buf[pos : pos + size], count)
+    pos += size
+    if type_ in WRITES:
+        return Rows(type_, table_id, flags, count, None, first, pos, stop)
+    if type_ in DELETES:
+        return Rows(type_, table_id, flags, count, first, None, pos, stop)
+    second = _masked(buf[pos : pos + size], count)
+    return Rows(type_, table_id, flags, count, first, second, pos + size, stop)
+
+
+def _masked(bitmap: bytes, count: int) -> bytes:
+    spare = len(bitmap) * 8 - count
+    return bytes(bitmap[:-1]) + bytes((bitmap[-1] & 0xFF >> spare,)) if spare else bytes(bitmap)

@@ -1,0 +1,222 @@
+"""Asking MySQL about keys: which rows exist, with which stamps, and which keys are equal.
+
+Equality of keys is MySQL's.  For keys whose equal values are equal bytes the
+wire key is its own canonical form.  For character keys the canonical form is
+made of the server's ``WEIGHT_STRING`` (spaces at the end taken off where the
+collation pads), asked for once and remembered (:func:`fold_keys`).
+
+A :class:`Lookup` knows one table: how to name its keys in a statement, and how
+to tell which of the keys asked for a returned row is.  For that each key
+column is selected in a form that can be computed from the wire key as well: an
+integer, the text of a decimal or a time, the bytes, or the weight.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from meshnode import limits
+from meshnode.core.change import NetKey, Table
+from meshnode.core.shape import Column, FieldType, Shape
+from meshnode.core.stamp import Stamp
+from meshnode.mysql.keys import (
+    BINARY_COLLATION,
+    key_is_binary,
+    key_literal,
+    split_key,
+)
+from meshnode.mysql.numeric import decimal_text
+from meshnode.mysql.rowimage import prefix_size
+from meshnode.mysql.schema import quoted, quoted_table, tombstone_table
+from meshnode.mysql.session import Session
+from meshnode.mysql.temporal import date_text, datetime_text, time_text, timestamp_text
+
+_INTEGERS = frozenset(
+    {FieldType.TINY, FieldType.SHORT, FieldType.INT24, FieldType.LONG, FieldType.LONGLONG}
+)
+_TEMPORAL = {
+    FieldType.DATE: date_text,
+    FieldType.TIME2: time_text,
+    FieldType.DATETIME2: datetime_text,
+    FieldType.TIMESTAMP2: timestamp_text,
+}
+
+
+class Collation(NamedTuple):
+    """A row of ``information_schema.collations``."""
+
+    name: str
+    charset: str
+    pads: bool
+
+
+async def read_collations(session: Session) -> dict[int, Collation]:
+    """All collations of the server, by id."""
+    rows = await session.query(
+        "SELECT id, collation_name, character_set_name, pad_attribute"
+        " FROM information_schema.collations"
+    )
+    return {
+        int(number): Collation(name, charset, pads == "PAD SPACE")
+        for number, name, charset, pads in rows
+    }
+
+
+def is_text(column: Column) -> bool:
+    """Whether the collation decides which values of the column are equal."""
+    return column.type in (FieldType.VARCHAR, FieldType.VAR_STRING, FieldType.STRING) and (
+        column.collation != BINARY_COLLATION
+    )
+
+
+def _expression(column: Column, collations: Mapping[int, Collation]) -> str:
+    name = quoted(column.name)
+    kind = column.type
+    if kind in _INTEGERS:
+        return name
+    if kind in (FieldType.ENUM, FieldType.SET, FieldType.YEAR):
+        return f"CAST({name} AS UNSIGNED)"
+    if kind in _TEMPORAL or kind == FieldType.NEWDECIMAL:
+        return f"CAST({name} AS CHAR)"
+    if is_text(column):
+        return f"HEX(WEIGHT_STRING({_trimmed(name, collations[column.collation])}))"
+    return f"HEX({name})"
+
+
+def _trimmed(expression: str, collation: Collation) -> str:
+    return f"TRIM(TRAILING ' ' FROM {expression})" if collation.pads else expression
+
+
+def _token(column: Column) -> Callable[[bytes], object]:
+    """From a piece of a wire key to what :func:`_expression` returns for it."""
+    kind = column.type
+    if kind in _INTEGERS:
+        signed = not column.unsigned
+        return lambda piece: int.from_bytes(piece, "little", signed=signed)
+    if kind in (FieldType.ENUM, FieldType.SET):
+        return lambda piece: int.from_bytes(piece, "little")
+    if kind == FieldType.YEAR:
+        return lambda piece: piece[0] + 1900 if piece[0] else 0
+    if kind in _TEMPORAL:
+        text, meta = _TEMPORAL[kind], column.meta
+        return lambda piece: text(piece, meta)
+    if kind == FieldType.NEWDECIMAL:
+        meta = column.meta
+        return lambda piece: decimal_text(piece, meta)
+    if kind == FieldType.BIT:
+        return lambda piece: f"{int.from_bytes(piece, 'big'):X}"
+    prefix = prefix_size(column)
+    width = column.meta if kind == FieldType.STRING else 0
+    return lambda piece: piece[prefix:].ljust(width, b"\0").hex().upper()
+
+
+class Lookup:
+    """One table's keys in SQL, and SQL's rows as keys."""
+
+    def __init__(self, shape: Shape, collations: Mapping[int, Collation]) -> None:
+        self.shape = shape
+        self.table = quoted_table(shape.schema, shape.table)
+        self.tombstones = tombstone_table(shape.schema, shape.table)
+        self.binary = key_is_binary(shape)
+        charsets = {number: entry.charset for number, entry in collations.items()}
+        self.literal = key_literal(shape, charsets)
+        columns = shape.key_columns
+        names = [quoted(column.name) for column in columns]
+        self.columns = names[0] if len(names) == 1 else f"({','.join(names)})"
+        self.select = ",".join(_expression(column, collations) for column in columns)
+        self._tokens = [None if is_text(column) else _token(column) for column in columns]
+        self._texts = [
+            (place, column, collations[column.collation])
+            for place, column in enumerate(columns)
+            if is_text(column)
+        ]
+        self._single = self._tokens[0] if len(columns) == 1 and self.binary else None
+        self._weights: dict[bytes, tuple[str, ...]] = {}
+
+    def token(self, key: bytes) -> object:
+        """What a row with this key looks like in :attr:`select`."""
+        if self._single is not None:
+            return self._single(key)
+        pieces = split_key(self.shape, key)
+        weights = iter(self._weights[key]) if self._texts else iter(())
+        return tuple(
+            next(weights) if token is None else token(piece)
+            for token, piece in zip(self._tokens, pieces)
+        )
+
+    def row_token(self, row: tuple) -> object:
+        """The same of a returned row."""
+        return row[0] if self._single is not None else row[: len(self._tokens)]
+
+    def fold_expressions(self, key: bytes) -> list[str]:
+        """Expressions for the weights of the key's text columns."""
+        pieces = split_key(self.shape, key)
+        found = []
+        for place, column, collation in self._texts:
+            raw = pieces[place][prefix_size(column) :].hex()
+            text = f"_{collation.charset} X'{raw}' COLLATE {collation.name}"
+            found.append(f"HEX(WEIGHT_STRING({_trimmed(text, collation)}))")
+        return found
+
+    def learn(self, table: Table, key: bytes, weights: Sequence[str]) -> None:
+        """Remember the canonical form of ``key``."""
+        assert table.folds is not None
+        self._weights[key] = tuple(weights)
+        token = self.token(key)
+        table.folds[key] = repr(token).encode()
+
+    def forget(self, table: Table) -> None:
+        """Drop what was learnt, to bound memory; only between batches."""
+        self._weights.clear()
+        if table.folds is not None:
+            table.folds.clear()
+
+
+async def fold_keys(
+    session: Session, lookup: Lookup, table: Table, keys: Iterable[bytes]
+) -> None:
+    """Learn the canonical forms of ``keys`` from the server."""
+    assert table.folds is not None
+    missing = [key for key in set(keys) if key not in table.folds]
+    step = max(1, limits.LOCK_KEYS // max(1, len(lookup.shape.key)))
+    for start in range(0, len(missing), step):
+        part = missing[start : start + step]
+        expressions = [lookup.fold_expressions(key) for key in part]
+        flat = [expression for group in expressions for expression in group]
+        row = (await session.query("SELECT " + ",".join(flat)))[0] if flat else ()
+        at = 0
+        for key, group in zip(part, expressions):
+            lookup.learn(table, key, row[at : at + len(group)])
+            at += len(group)
+
+
+FOR_UPDATE_NOWAIT = "FOR UPDATE NOWAIT"
+FOR_SHARE_NOWAIT = "FOR SHARE NOWAIT"
+FOR_UPDATE = "FOR UPDATE"
+
+
+async def read_stamps(
+    session: Session, lookup: Lookup, table: Table, keys: Iterable[bytes], lock: str,
+    tombstones: bool = False,
+) -> dict[NetKey, Stamp]:
+    """The stamps of those ``keys`` that exist, by canonical key, under ``lock``.
+
+    Keys are asked for in one order everywhere, so that two sessions that lock
+    the same rows do it in the same order.  Raises Busy when a row is locked.
+    """
+    asked = {lookup.token(key): (table, table.fold(key)) for key in keys}
+    literal = lookup.literal
+    by_token = {lookup.token(key): key for key in keys}
+    ordered = [by_token[token] for token in sorted(by_token, key=_order)]
+    source = lookup.tombstones if tombstones else lookup.table
+    head = f"SELECT {lookup.select},_mesh_ts,_mesh_origin FROM {source} WHERE {lookup.columns} IN ("
+    found: dict[NetKey, Stamp] = {}
+    for start in range(0, len(ordered), limits.LOCK_KEYS):
+        part = ordered[start : start + limits.LOCK_KEYS]
+        rows = await session.query(f"{head}{','.join(map(literal, part))}) {lock}")
+        for row in rows:
+            found[asked[lookup.row_token(row)]] = Stamp(row[-2], row[-1])
+    return found
+
+
+def _order(token: object) -> object:
+    return token if isinstance(token, int) else repr(token)

@@ -1,0 +1,196 @@
+"""Which table a row event belongs to, and what that table is to the mesh.
+
+A table map's content is parsed and its scanner compiled once; the same content
+under another id is the same table.  A table counts as replicated from where its
+row in ``meshnode.tables`` stands in the binlog, not from when somebody read the
+topology.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from meshnode.core.change import Table
+from meshnode.core.shape import Shape
+from meshnode.errors import Halt
+from meshnode.mysql.bodies import Rows
+from meshnode.mysql.keys import key_is_binary
+from meshnode.mysql.rowimage import make_scanner
+from meshnode.mysql.rowvalues import row_values
+from meshnode.mysql.schema import MESH_SCHEMA, digest
+from meshnode.mysql.tablemap import parse_table_map, require_names
+
+_BODY = 19
+_ID_END = _BODY + 6
+
+
+class Role(Enum):
+    """What a table is to the tailer."""
+
+    REPLICATED = "replicated"
+    TOMBSTONES = "tombstones"
+    APPLIED = "applied"
+    MEMBER = "member"
+    HEARTBEAT = "heartbeat"
+    TABLES = "tables"
+    MEND = "mend"
+    IGNORED = "ignored"
+
+
+_BOOKKEEPING = {
+    "applied": Role.APPLIED,
+    "member": Role.MEMBER,
+    "heartbeat": Role.HEARTBEAT,
+    "tables": Role.TABLES,
+    "mend": Role.MEND,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Mapped:
+    """A table map's table; ``digest`` is that of the replicated table it serves."""
+
+    role: Role
+    schema: str
+    name: str
+    digest: str = ""
+    shape: Shape | None = None
+    table: Table | None = None
+    scan: Callable | None = None
+    charsets: Mapping[int, str] = field(default_factory=dict)
+
+    def values(self, rows: Rows, event: bytes) -> tuple[list[dict], list[dict]]:
+        """Before and after images of a bookkeeping table's rows, as columns and values.
+
+        Raises Halt on partial images: nobody but the mesh writes these tables.
+        """
+        assert self.shape is not None and self.scan is not None
+        if not rows.full:
+            raise Halt(
+                f"a change of {self.schema}.{self.name} was logged with a partial image",
+                "do not write the tables of schema meshnode with binlog_row_image other than FULL",
+            )
+        pairs = rows.before is not None and rows.after is not None
+        before: list[dict] = []
+        after: list[dict] = []
+        for row in self.scan(event, rows.start, rows.stop, pairs):
+            if pairs:
+                before.append(self._decode(event[row[0] : row[1]]))
+                after.append(self._decode(event[row[1] : row[5]]))
+            else:
+                images = after if rows.before is None else before
+                images.append(self._decode(event[row[0] : row[1]]))
+        return before, after
+
+    def _decode(self, image: bytes) -> dict:
+        return row_values(self.shape, image, self.charsets)
+
+
+def make_table(map_event: bytes) -> Table:
+    """The replicated table that a TABLE_MAP event describes; Halt without full metadata."""
+    table_map = parse_table_map(map_event, _BODY)
+    shape = require_names(table_map)
+    scanner = make_scanner(table_map)
+    return Table(
+        shape.schema,
+        shape.table,
+        digest(shape.schema, shape.table),
+        shape,
+        map_event[_BODY:],
+        scanner.scan_write,
+        scanner.scan_update,
+        None if key_is_binary(shape) else {},
+    )
+
+
+class TableMaps:
+    """The table maps of one stream, and the tables that are replicated at its present place.
+
+    ``known`` has the newest form of each replicated table seen, by digest.
+    """
+
+    def __init__(
+        self, active: Iterable[tuple[str, str]], charsets: Mapping[int, str]
+    ) -> None:
+        self.charsets = charsets
+        self.active = {digest(schema, name): (schema, name) for schema, name in active}
+        self.known: dict[str, Table] = {}
+        self._by_id: dict[int, Mapped] = {}
+        self._by_content: dict[bytes, Mapped] = {}
+
+    def define(self, event: bytes) -> None:
+        """Take a TABLE_MAP event."""
+        number = int.from_bytes(event[_BODY:_ID_END], "little")
+        content = event[_ID_END:]
+        mapped = self._by_content.get(content)
+        if mapped is None:
+            mapped = self._by_content[content] = self._make(event)
+        self._by_id[number] = mapped
+        if mapped.table is not None:
+            self.known[mapped.digest] = mapped.table
+
+    def get(self, number: int) -> Mapped | None:
+        """The table under this id, or ``None``."""
+        return self._by_id.get(number)
+
+    def clear(self) -> None:
+        """A new format description: ids start anew."""
+        self._by_id.clear()
+
+    def _make(self, event: bytes) -> Mapped:
+        table_map = parse_table_map(event, _BODY)
+        schema, name = table_map.shape.schema, table_map.shape.table
+        if schema == MESH_SCHEMA:
+            if name.startswith("t_"):
+                shape = require_names(table_map)
+                scanner = make_scanner(table_map)
+                mapped = Mapped(Role.TOMBSTONES, schema, name, name[2:], shape)
+                mapped.scan = _either(scanner.scan_write, scanner.scan_update)
+                return mapped
+            role = _BOOKKEEPING.get(name, Role.IGNORED)
+            if role in (Role.IGNORED, Role.APPLIED):
+                return Mapped(role, schema, name)
+            shape = require_names(table_map)
+            scanner = make_scanner(table_map)
+            scan = _either(scanner.scan_write, scanner.scan_update)
+            return Mapped(role, schema, name, "", shape, None, scan, self.charsets)
+        ident = digest(schema, name)
+        if ident not in self.active:
+            return Mapped(Role.IGNORED, schema, name, ident)
+        table = make_table(event)
+        return Mapped(Role.REPLICATED, schema, name, ident, table.shape, table)
+
+    def activate(self, before: list[dict], after: list[dict]) -> None:
+        """Rows of ``meshnode.tables`` changed: tables join or leave from here on."""
+        for row in before:
+            self.active.pop(row["digest"], None)
+        for row in after:
+            if row["state"] == "active":
+                self.active[row["digest"]] = (row["schema_name"], row["table_name"])
+        self._by_content = {
+            content: mapped
+            for content, mapped in self._by_content.items()
+            if mapped.schema == MESH_SCHEMA
+        }
+        self._by_id = {
+            number: mapped
+            for number, mapped in self._by_id.items()
+            if mapped.schema == MESH_SCHEMA
+        }
+
+    def replicates(self, names: Iterable[tuple[str, str | None]]) -> str:
+        """The first of ``names`` (``None``: a whole schema) that is replicated, or ''."""
+        for schema, name in names:
+            for active_schema, active_name in self.active.values():
+                if schema == active_schema and name in (None, active_name):
+                    return f"{active_schema}.{active_name}"
+        return ""
+
+
+def _either(scan_rows: Callable, scan_pairs: Callable) -> Callable:
+    """One function for both kinds of event, told apart by what it is asked for."""
+
+    def scan(event: bytes, start: int, stop: int, pairs: bool = False) -> list:
+        return (scan_pairs if pairs else scan_rows)(event, start, stop)
+
+    return scan

@@ -1,0 +1,217 @@
+"""The hot connections: a pinned MySQL session over asyncmy.
+
+A session is what decides how rows land, so every variable that matters is set
+or, where setting it would need a privilege the account should not have,
+asserted.  A connection that was cancelled or lost in the middle of an answer is
+closed and never used again: the next query would read the former answer.
+
+Errors of the driver are translated here, by number, into the reactions of
+:mod:`meshnode.errors`; nothing is retried.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from asyncmy import converters
+from asyncmy import errors as driver
+from asyncmy.connection import Connection
+from asyncmy.constants import FIELD_TYPE
+from asyncmy.constants.CLIENT import FOUND_ROWS
+
+from meshnode import limits
+from meshnode.errors import Busy, Halt, MeshError, Park, Refused, Replan, Retry
+from meshnode.mysql.control import CONNECT_SECONDS, Login, tls_context
+from meshnode.topology import Region
+
+SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
+
+_PINNED = (
+    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
+    " transaction_isolation = 'READ-COMMITTED', wait_timeout = 30,"
+    f" innodb_lock_wait_timeout = {int(limits.LOCK_WAIT_SECONDS)}, lock_wait_timeout = 5,"
+    " max_execution_time = 0, completion_type = 0, range_optimizer_max_mem_size = 0,"
+    " foreign_key_checks = 1, unique_checks = 1, autocommit = 1"
+)
+
+_ASSERTED = {
+    "sql_log_bin": "1",
+    "rbr_exec_mode": "STRICT",
+    "binlog_transaction_compression": "0",
+    "binlog_row_image": "FULL",
+    "binlog_row_value_options": "",
+    "gtid_next": "AUTOMATIC",
+}
+
+_LOST = frozenset({2002, 2003, 2005, 2006, 2013, 2014, 2055, 4031, 1053, 1077, 1079, 1080, 1317})
+_LOCKED = frozenset({1205, 3572})
+_LOGIN = frozenset({1045, 1130, 1524, 1698, 1862, 2058, 2059, 2061, 3118, 3955})
+_SURPRISE = frozenset({1032})
+_ROW = frozenset(
+    {
+        1048, 1062, 1169, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1416, 1451, 1452, 1526,
+        1557, 1586, 1690, 1748, 1761, 1762, 3140, 3156, 3157, 3643, 3819,
+    }
+)  # fmt: skip
+"""Numbers that say: this row cannot stand in this table."""
+_STOP = frozenset(
+    {1044, 1049, 1054, 1105, 1142, 1143, 1146, 1227, 1535, 1609, 1677, 1678, 1782, 1840, 3085}
+)
+"""Numbers that will not go away by themselves and do not concern one row."""
+
+
+_INTEGERS = {
+    code: converters.conversions[code]
+    for code in (
+        FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG,
+    )
+}  # fmt: skip
+"""Integers come as ``int``; everything else stays as the server wrote it."""
+
+
+class Session:
+    """One pinned connection.  Not for use by two tasks at once.
+
+    ``found`` counts the rows that the last statement matched.
+    """
+
+    def __init__(self, connection: Connection, server: str) -> None:
+        self._connection = connection
+        self.server = server
+        self.found = 0
+        self.format: bytes | None = None
+        """The format description that BINLOG statements of this session follow now."""
+
+    @property
+    def thread_id(self) -> int:
+        return self._connection.thread_id()
+
+    async def query(self, sql: str | bytes) -> Sequence[tuple]:
+        """Run one statement; its rows, in the driver's types.
+
+        Raises Busy (locked), Replan (1032), Park (the row cannot stand here),
+        Halt (privileges, missing tables), Retry (everything else).
+        """
+        try:
+            self.found = await self._connection.query(sql)
+            result = self._connection._result
+            return result.rows or ()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        except (driver.MySQLError, OSError, RuntimeError) as error:
+            translated = translate(error, self.server)
+            if translated.lost:
+                self.close()
+            raise translated.error from error
+
+    async def value(self, sql: str) -> object:
+        """The first column of the first row, or ``None``."""
+        rows = await self.query(sql)
+        return rows[0][0] if rows else None
+
+    async def rollback(self) -> None:
+        """Undo the transaction; a session that cannot is closed."""
+        try:
+            await self.query(b"ROLLBACK")
+        except MeshError:
+            self.close()
+
+    @property
+    def closed(self) -> bool:
+        return not self._connection.connected
+
+    def close(self) -> None:
+        """Drop the connection at once; the server rolls back."""
+        self._connection.close()
+
+
+class _Translated:
+    def __init__(self, error: MeshError, lost: bool = False) -> None:
+        self.error = error
+        self.lost = lost
+
+
+class RowError(Park):
+    """A statement failed on a row: ``code`` is MySQL's number."""
+
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(what)
+        self.code = code
+
+
+def translate(error: Exception, server: str) -> _Translated:
+    """The driver's ``error`` as a reaction."""
+    args = error.args
+    code = args[0] if isinstance(error, driver.MySQLError) and args else 0
+    code = code if isinstance(code, int) else 0
+    text = str(args[1]) if code and len(args) > 1 else str(error)
+    what = f"MySQL of {server}: {code} {text}" if code else f"MySQL of {server}: {text}"
+    if code in _LOCKED:
+        return _Translated(Busy(what))
+    if code in _SURPRISE:
+        return _Translated(Replan(what))
+    if code in _ROW:
+        return _Translated(RowError(what, code))
+    if code in _LOGIN:
+        return _Translated(
+            Refused(what, "check the account: `meshnode init --print-grants` shows what it needs"),
+            lost=True,
+        )
+    if code in _STOP:
+        return _Translated(
+            Halt(what, "check the table and the account's grants: `meshnode doctor` names them")
+        )
+    lost = code == 0 or code in _LOST
+    return _Translated(Retry(what), lost)
+
+
+async def connect_raw(region: Region, login: Login, name: str) -> Connection:
+    """A bare asyncmy connection, logged in; ``name`` shows up in the server's process list."""
+    address = region.mysql
+    connection = Connection(
+        host=address.host or "localhost",
+        port=address.port,
+        unix_socket=address.socket,
+        user=login.user,
+        password=login.password,
+        charset="utf8mb4",
+        autocommit=None,
+        connect_timeout=CONNECT_SECONDS,
+        client_flag=FOUND_ROWS,
+        program_name=f"meshnode {name}",
+        ssl=tls_context(address, region.name),
+        conv=_INTEGERS,
+    )
+    try:
+        await asyncio.wait_for(connection.connect(), CONNECT_SECONDS + 1)
+    except TimeoutError as error:
+        connection.close()
+        raise Retry(f"the MySQL of {region.name} ({address}) did not answer in time") from error
+    except (driver.MySQLError, OSError, RuntimeError) as error:
+        raise translate(error, f"{region.name} ({address})").error from error
+    return connection
+
+
+async def connect(region: Region, login: Login, name: str) -> Session:
+    """A pinned session with the MySQL of ``region``.
+
+    Raises Refused when a variable that cannot be set by the account has a value
+    under which rows would land differently; Retry when the server is away.
+    """
+    session = Session(await connect_raw(region, login, name), f"{region.name} ({region.mysql})")
+    try:
+        await session.query(_PINNED)
+        names = ", ".join(f"@@session.{variable}" for variable in _ASSERTED)
+        values = (await session.query(f"SELECT {names}"))[0]
+        for (variable, wanted), value in zip(_ASSERTED.items(), values):
+            if str(value or "") != wanted and not (wanted == "" and not value):
+                if str(value) == wanted:
+                    continue
+                raise Refused(
+                    f"{session.server}: session variable {variable} is {value!r}, not {wanted!r}",
+                    f"SET GLOBAL {variable} = {wanted or chr(39) * 2}",
+                )
+    except BaseException:
+        session.close()
+        raise
+    return session

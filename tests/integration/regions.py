@@ -1,0 +1,51 @@
+"""Real servers as the regions of a mesh, for tests."""
+
+from collections.abc import Sequence
+
+from meshnode.accounts import Account
+from meshnode.mysql import bookkeeping, catalog, schema
+from meshnode.mysql.control import Control, connect_to
+from meshnode.topology import MysqlAddress
+
+
+def address(server) -> MysqlAddress:
+    return MysqlAddress(host=server.host, port=server.port)
+
+
+async def control(server, user: str | None = None, password: str | None = None) -> Control:
+    """A session with ``server``: as its administrator, or as ``user``."""
+    login = Account(user or server.user, server.password if password is None else password)
+    return await connect_to(address(server), login, server="test")
+
+
+async def replicable(connection: Control, table: str, definition: str, region: int = 1) -> str:
+    """Make ``app.<table>`` with all that the mesh adds; the quoted name of its tombstone table."""
+    for statement in (
+        "CREATE DATABASE IF NOT EXISTS app",
+        f"CREATE TABLE {schema.quoted_table('app', table)} ({definition})",
+        bookkeeping.create_schema(),
+        *bookkeeping.create_tables(),
+    ):
+        await connection.execute(statement)
+    found = await catalog.read(connection, "app", table)
+    assert found is not None
+    for statement in (
+        schema.create_tombstone_table("app", table, found.key),
+        schema.add_stamp_columns("app", table),
+        *(
+            schema.create_trigger("app", table, trigger)
+            for trigger in schema.triggers(region, "app", table, found.key)
+        ),
+    ):
+        await connection.execute(statement)
+    return schema.tombstone_table("app", table)
+
+
+async def run(connection: Control, *statements: str) -> None:
+    for statement in statements:
+        await connection.execute(statement)
+
+
+async def column(connection: Control, sql: str, parameters: Sequence[object] = ()) -> list:
+    """The first column of all rows."""
+    return [row[0] for row in await connection.rows(sql, parameters)]

@@ -1,0 +1,371 @@
+"""The triggers on a real server: every local write leaves a version that beats what it replaced."""
+
+import time
+
+import pytest
+from regions import column, control, replicable, run
+
+from meshnode.errors import Refused
+from meshnode.mysql.schema import REPLACE_WINDOW_US, TriggerRole, trigger_name
+
+# The test and the server share a machine, hence a clock; this is scheduling, not skew.
+CLOCK_TOLERANCE_US = 2_000_000
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+async def stamp(connection, key: str = "1", table: str = "app.t") -> tuple[int, int]:
+    found = await connection.row(f"SELECT _mesh_ts, _mesh_origin FROM {table} WHERE id = {key}")
+    assert found is not None
+    return found
+
+
+async def test_each_write_is_stamped_with_the_clock_and_the_region(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=7)
+        before = now_us()
+        await run(connection, "INSERT INTO app.t (id, v) VALUES (1, 1), (2, 2)")
+        inserted = await stamp(connection)
+        await run(connection, "UPDATE app.t SET v = 5")
+        updated = await stamp(connection)
+        # An update that changes nothing is a write all the same: it must beat older ones.
+        await run(connection, "UPDATE app.t SET v = 5")
+        again = await stamp(connection)
+        after = now_us()
+        assert {origin for _, origin in (inserted, updated, again)} == {7}
+        assert before - CLOCK_TOLERANCE_US < inserted[0] < updated[0] < again[0]
+        assert again[0] < after + CLOCK_TOLERANCE_US
+        assert len(set(await column(connection, "SELECT _mesh_ts FROM app.t"))) == 2
+
+
+async def test_rows_without_a_column_list_keep_their_shape(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(connection, "INSERT INTO app.t VALUES (1, 1)", "REPLACE INTO app.t VALUES (1, 2)")
+        assert await connection.rows("SELECT * FROM app.t") == [(1, 2)]
+        assert (await stamp(connection))[0] > 0
+
+
+async def test_session_clock_and_zone_have_no_effect(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        for id_, setting in enumerate(
+            (
+                "timestamp = 1",
+                "timestamp = 2000000000",
+                "time_zone = '+14:00'",
+                "time_zone = '-12:00'",
+            ),
+            start=1,
+        ):
+            await run(connection, f"SET {setting}", f"INSERT INTO app.t (id) VALUES ({id_})")
+            ts, _ = await stamp(connection, str(id_))
+            assert abs(ts - now_us()) < CLOCK_TOLERANCE_US, setting
+            await run(connection, "SET timestamp = DEFAULT", "SET time_zone = DEFAULT")
+
+
+async def test_forged_stamps_are_overwritten(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=3)
+        await run(
+            connection,
+            f"INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin) VALUES (1, 1, {2**64 - 1}, 200)",
+        )
+        inserted = await stamp(connection)
+        await run(connection, "UPDATE app.t SET _mesh_ts = 0, _mesh_origin = 200")
+        updated = await stamp(connection)
+    assert abs(inserted[0] - now_us()) < CLOCK_TOLERANCE_US
+    assert inserted[1] == updated[1] == 3
+    assert updated[0] > inserted[0]
+
+
+async def test_a_write_beats_a_version_from_the_future(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=3)
+        ahead = now_us() + 10**12
+        await run(connection, "INSERT INTO app.t (id, v) VALUES (1, 1)")
+        await _write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {ahead}")
+        await run(connection, "UPDATE app.t SET v = 2")
+        assert await stamp(connection) == (ahead + 1, 3)
+        await run(connection, "DELETE FROM app.t")
+        assert await connection.rows(f"SELECT * FROM {tombstones}") == [(1, ahead + 2, 3)]
+
+
+async def test_the_greatest_stamp_does_not_lock_the_row_up(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(connection, "INSERT INTO app.t (id, v) VALUES (1, 1)")
+        await _write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {2**64 - 1}")
+        await run(connection, "UPDATE app.t SET v = 2", "DELETE FROM app.t")
+        assert await column(connection, f"SELECT _mesh_ts FROM {tombstones}") == [2**64 - 1]
+
+
+async def test_replace_never_puts_its_row_under_its_own_tombstone(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT, u INT UNIQUE")
+        await run(connection, "INSERT INTO app.t VALUES (1, 0, 0)")
+        for value in range(300):
+            older = await stamp(connection)
+            await run(connection, f"REPLACE INTO app.t VALUES (1, {value}, {value})")
+            row = await stamp(connection)
+            tombstone = await connection.row(f"SELECT _mesh_ts, _mesh_origin FROM {tombstones}")
+            assert older < tombstone < row
+
+
+async def test_delete_then_insert_leaves_the_row_above(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        for _ in range(50):
+            await run(connection, "INSERT INTO app.t VALUES (1, 1)")
+            row = await stamp(connection)
+            await run(connection, "DELETE FROM app.t")
+            (tombstone,) = await connection.rows(f"SELECT _mesh_ts, _mesh_origin FROM {tombstones}")
+            assert row < tombstone
+            await run(connection, "INSERT INTO app.t VALUES (1, 1)")
+            assert tombstone < await stamp(connection)
+            await run(connection, "DELETE FROM app.t")
+
+
+async def test_upsert_raises_the_stamp_and_leaves_no_tombstone(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(connection, "INSERT INTO app.t VALUES (1, 1)")
+        older = await stamp(connection)
+        await run(
+            connection,
+            "INSERT INTO app.t VALUES (1, 2), (2, 2) AS n ON DUPLICATE KEY UPDATE v = n.v",
+        )
+        assert older < await stamp(connection)
+        assert await connection.rows(f"SELECT * FROM {tombstones}") == []
+
+
+async def test_statement_over_many_rows_and_session_without_strict_mode(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(
+            connection, "t", "a INT, b VARCHAR(5), v INT, PRIMARY KEY (b, a)", region=9
+        )
+        await run(
+            connection,
+            "SET sql_mode = 'ANSI_QUOTES,NO_UNSIGNED_SUBTRACTION,PAD_CHAR_TO_FULL_LENGTH'",
+            "INSERT INTO app.t VALUES (1, 'x', 0), (2, 'x', 0), (1, 'y', 0)",
+            "UPDATE app.t SET v = 1",
+            "DELETE FROM app.t",
+        )
+        found = await connection.rows(f"SELECT b, a, _mesh_origin FROM {tombstones} ORDER BY b, a")
+        assert found == [("x", 1, 9), ("x", 2, 9), ("y", 1, 9)]
+
+
+async def test_changed_key_leaves_a_tombstone_for_the_old_key(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(connection, "INSERT INTO app.t VALUES (1, 1)")
+        older = await stamp(connection)
+        await run(connection, "UPDATE app.t SET id = 2")
+        (found,) = await connection.rows(f"SELECT * FROM {tombstones}")
+        assert found[0] == 1 and found[1] > older[0]
+        assert (await stamp(connection, "2"))[0] > older[0]
+
+
+@pytest.mark.parametrize(
+    ("definition", "old", "new", "same"),
+    [
+        ("VARCHAR(9) COLLATE utf8mb4_0900_ai_ci", "'strasse'", "'STRASSE'", True),
+        ("VARCHAR(9) COLLATE utf8mb4_0900_ai_ci", "'a'", "'á'", True),
+        ("VARCHAR(9) COLLATE utf8mb4_general_ci", "'a'", "'a  '", True),
+        ("VARCHAR(9) COLLATE utf8mb4_0900_ai_ci", "'a'", "'a  '", False),
+        ("VARCHAR(9) COLLATE utf8mb4_bin", "'a'", "'A'", False),
+        ("VARCHAR(9) CHARACTER SET latin1", "'a'", "'A'", True),
+        ("VARBINARY(9)", "'a'", "'A'", False),
+        ("BINARY(4)", "0x11", "0x1100", True),
+        ("BIT(40)", "b'1'", "b'10'", False),
+        ("ENUM('', 'a')", "0", "1", False),
+        ("SET('a', 'b')", "1", "3", False),
+        ("DATE", "'2023-02-31'", "'2024-00-00'", False),
+        ("DATE", "'0000-00-00'", "'2024-00-00'", False),
+        ("TIME(3)", "'-00:00:00.001'", "'-00:00:00.002'", False),
+        ("TIMESTAMP(2)", "'2020-01-01'", "'2020-01-01 00:00:00.01'", False),
+        ("DATETIME(6)", "'2020-01-01'", "'2020-01-01 00:00:00.000001'", False),
+        ("YEAR", "0", "2000", False),
+        ("DECIMAL(65,30)", "'1.000000000000000000000000000001'", "1", False),
+        ("BIGINT UNSIGNED", "18446744073709551615", "18446744073709551614", False),
+        ("BIGINT", "-9223372036854775808", "9223372036854775807", False),
+    ],
+)
+async def test_only_a_key_that_mysql_calls_different_is_changed(
+    servers, definition: str, old: str, new: str, same: bool
+) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", f"id {definition} PRIMARY KEY, v INT")
+        await run(connection, f"INSERT INTO app.t VALUES ({old}, 1)")
+        (kept,) = await connection.rows("SELECT HEX(id), id + 0 FROM app.t")
+        await run(connection, f"UPDATE app.t SET id = {new}")
+        found = await connection.rows(f"SELECT HEX(id), id + 0 FROM {tombstones}")
+        assert found == ([] if same else [kept])
+        # Deleted under its new spelling: one key, one tombstone.
+        await run(connection, "DELETE FROM app.t")
+        assert await connection.value(f"SELECT COUNT(*) FROM {tombstones}") == (1 if same else 2)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    ["NULL", "'abc'", "''", "-5", "1e300", "-1e300", "1.5", "18446744073709551615", "0", "x'ff'"]
+    + [f"(SELECT _mesh_ts - {us} FROM app.t)" for us in (-1_000_000, 0, 1, 40_000, 10**6)]
+    + [f"(SELECT CONCAT(_mesh_ts - {us}) FROM app.t)" for us in (1, 40_000)],
+)
+async def test_forged_variable_moves_a_tombstone_by_the_window_at_most(
+    servers, forged: str
+) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(connection, "SET sql_mode = DEFAULT", "INSERT INTO app.t VALUES (1, 1)")
+        row = await stamp(connection)
+        await run(connection, f"SET @_mesh_i = {forged}")
+        before = now_us()
+        await run(connection, "DELETE FROM app.t")
+        (ts,) = await column(connection, f"SELECT _mesh_ts FROM {tombstones}")
+    assert ts > row[0]
+    # The two clocks differ by the calibration of UUID time, far below a millisecond.
+    assert before - REPLACE_WINDOW_US - 1_000 <= ts <= now_us() + 1_000
+
+
+@pytest.mark.parametrize(
+    ("there", "stays"),
+    [((2**63, 1), True), ((2**63, 9), True), ((5, 9), False), ((0, 0), False)],
+)
+async def test_a_tombstone_never_falls(servers, there: tuple[int, int], stays: bool) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=4)
+        await run(
+            connection,
+            f"INSERT INTO {tombstones} VALUES (1, {there[0]}, {there[1]})",
+            "INSERT INTO app.t VALUES (1, 1)",
+            "DELETE FROM app.t",
+        )
+        (found,) = await connection.rows(f"SELECT _mesh_ts, _mesh_origin FROM {tombstones}")
+    assert (found == there) is stays
+    assert found >= there and (stays or found[1] == 4)
+
+
+@pytest.mark.parametrize(("own", "winner"), [(4, 6), (6, 6), (9, 9)])
+async def test_at_equal_times_the_greater_origin_keeps_the_tombstone(
+    servers, own: int, winner: int
+) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=own)
+        ahead = now_us() + 10**12
+        await run(connection, "INSERT INTO app.t VALUES (1, 1)")
+        await _write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {ahead}")
+        await run(connection, f"INSERT INTO {tombstones} VALUES (1, {ahead + 1}, 6)")
+        await run(connection, "DELETE FROM app.t")
+        assert await connection.rows(f"SELECT * FROM {tombstones}") == [(1, ahead + 1, winner)]
+
+
+async def test_our_trigger_has_the_last_word(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        ours = trigger_name(TriggerRole.BEFORE_INSERT, "app", "t")
+        await run(
+            connection,
+            f"CREATE TRIGGER app.theirs BEFORE INSERT ON app.t FOR EACH ROW PRECEDES {ours}"
+            " SET NEW._mesh_ts = 5, NEW.v = NEW.v + 1",
+            "INSERT INTO app.t VALUES (1, 1)",
+        )
+        assert abs((await stamp(connection))[0] - now_us()) < CLOCK_TOLERANCE_US
+        assert await connection.value("SELECT v FROM app.t") == 2
+
+
+async def test_cascades_fire_nothing_by_default(servers) -> None:
+    """The tailer writes these tombstones late; were they written here, it would be for nothing."""
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        await replicable(connection, "p", "id INT PRIMARY KEY, v INT")
+        tombstones = await replicable(
+            connection,
+            "c",
+            "id INT PRIMARY KEY, pid INT,"
+            " FOREIGN KEY (pid) REFERENCES p (id) ON DELETE CASCADE ON UPDATE CASCADE",
+        )
+        await run(
+            connection,
+            "INSERT INTO app.p VALUES (1, 1), (2, 2)",
+            "INSERT INTO app.c VALUES (10, 1), (11, 2)",
+        )
+        older = await stamp(connection, "10", "app.c")
+        await run(connection, "UPDATE app.p SET id = 3 WHERE id = 1")
+        assert await stamp(connection, "10", "app.c") == older
+        await run(connection, "DELETE FROM app.p WHERE id = 2")
+        assert await connection.rows(f"SELECT * FROM {tombstones}") == []
+        await run(connection, "SET enable_cascade_triggers = 1", "DELETE FROM app.p")
+        assert await column(connection, f"SELECT id FROM {tombstones}") == [10]
+
+
+async def test_names_and_keys_of_every_spelling(servers) -> None:
+    (server,) = await servers(1)
+    table = "ü`" + "x" * 62
+    columns = ["k" * 64, "`", "_mesh_stamp", "schlüssel", "_mesh_clock", "select"]
+    quoted = ["`" + name.replace("`", "``") + "`" for name in columns]
+    async with await control(server) as connection:
+        tombstones = await replicable(
+            connection,
+            table,
+            ", ".join(f"{name} INT" for name in quoted) + f", PRIMARY KEY ({', '.join(quoted)})",
+        )
+        name = "app.`" + table.replace("`", "``") + "`"
+        await run(
+            connection,
+            f"INSERT INTO {name} VALUES (1, 2, 3, 4, 5, 6)",
+            f"UPDATE {name} SET {quoted[1]} = 20",
+            f"DELETE FROM {name}",
+        )
+        found = await connection.rows(f"SELECT * FROM {tombstones} ORDER BY 2")
+        assert [row[:6] for row in found] == [(1, 2, 3, 4, 5, 6), (1, 20, 3, 4, 5, 6)]
+        assert all(row[6] > now_us() - CLOCK_TOLERANCE_US for row in found)
+
+
+async def test_a_client_needs_no_right_on_the_tombstones(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(
+            connection,
+            "CREATE USER client@'%' IDENTIFIED BY 'x'",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO client@'%'",
+        )
+        async with await control(server, "client", "x") as client:
+            await run(client, "INSERT INTO app.t VALUES (1, 1)", "DELETE FROM app.t")
+            with pytest.raises(Refused):
+                await client.rows(f"SELECT * FROM {tombstones}")
+        assert await connection.value(f"SELECT COUNT(*) FROM {tombstones}") == 1
+
+
+async def _write_past_triggers(connection, statement: str) -> None:
+    """Run ``statement`` while the table has no BEFORE UPDATE trigger, as applied rows do."""
+    name, body = await connection.row(
+        "SELECT TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS"
+        " WHERE ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'UPDATE'"
+        " AND EVENT_OBJECT_TABLE = 't'"
+    )
+    await run(
+        connection,
+        f"DROP TRIGGER app.{name}",
+        statement,
+        f"CREATE TRIGGER app.{name} BEFORE UPDATE ON app.t FOR EACH ROW {body}",
+    )

@@ -1,0 +1,106 @@
+"""What the file bus forgets, when, and how loudly."""
+
+import os
+from pathlib import Path
+
+import pytest
+from topic_files import append, open_log, read_all
+
+from meshnode.bus.log import LogOptions, TopicLog
+from meshnode.bus.port import Position, TopicRewritten
+from meshnode.bus.segment import list_segments
+
+MADE = 1_000_000.0
+FRAME = 24 + 76
+"""Bytes of one frame below; ten make a segment."""
+
+
+def ten_segments(topic: Path, **options: float) -> tuple[TopicLog, list[Position]]:
+    """Fill ten segments with ten records each, one segment a second from `MADE` on."""
+    now = [MADE]
+    made = LogOptions(segment_bytes=10 * FRAME, clock=lambda: now[0], **options)  # type: ignore[arg-type]
+    log = open_log(topic, made)
+    ends: list[Position] = []
+    for _ in range(10):
+        ends += log.append([bytes(76)] * 10)
+        now[0] += 1
+    assert len(list_segments(topic)) == 10
+    return log, ends
+
+
+@pytest.fixture
+def topic(tmp_path: Path) -> Path:
+    return tmp_path / "osaka"
+
+
+async def test_a_segment_stays_until_every_member_has_applied_all_of_it(topic: Path) -> None:
+    log, ends = ten_segments(topic, keep_seconds=0.0)
+    assert log.retain([ends[8], ends[99]], now=4e9).dropped_bytes == 0
+    done = log.retain([ends[9], ends[99]], now=4e9)
+    assert done == (90 * FRAME, 10 * FRAME, 0)
+    assert log.retain([ends[9], ends[99]], now=4e9).dropped_bytes == 0
+    assert len(await read_all(topic)) == 90
+    log.close()
+
+
+def test_a_member_that_has_said_nothing_holds_everything(topic: Path) -> None:
+    log, ends = ten_segments(topic, keep_seconds=0.0)
+    for applied in ([], [None], [ends[99], None], [ends[99], b""]):
+        assert log.retain(applied, now=4e9) == (100 * FRAME, 0, 0)
+    log.close()
+
+
+async def test_a_segment_stays_for_its_time_after_it_was_full(topic: Path) -> None:
+    log, ends = ten_segments(topic, keep_seconds=100.0)
+    # The first was full when the second was made: one second in.
+    assert log.retain([ends[99]], now=MADE + 100.9).dropped_bytes == 0
+    assert log.retain([ends[99]], now=MADE + 101.0).dropped_bytes == 10 * FRAME
+    assert log.retain([ends[99]], now=MADE + 104.0).dropped_bytes == 30 * FRAME
+    assert len(await read_all(topic)) == 60
+    log.close()
+
+
+async def test_the_newest_record_always_stays(topic: Path) -> None:
+    log, ends = ten_segments(topic, keep_seconds=0.0)
+    assert log.retain([ends[99]], now=4e9) == (10 * FRAME, 90 * FRAME, 0)
+    assert len(await read_all(topic)) == 10
+    log.close()
+    append(topic)
+    assert len(await read_all(topic)) == 10
+
+
+async def test_over_the_size_it_goes_and_the_loss_is_told(topic: Path) -> None:
+    log, ends = ten_segments(topic, keep_seconds=1e9, max_bytes=75 * FRAME)
+    done = log.retain([ends[14], ends[99]], now=MADE)
+    # Three segments go; the second of them half applied, the third not at all.
+    assert done == (70 * FRAME, 30 * FRAME, 15 * FRAME)
+    assert len(await read_all(topic)) == 70
+    done = log.retain([None], now=MADE)
+    assert done == (70 * FRAME, 0, 0)
+    log.close()
+
+
+async def test_even_a_topic_far_too_small_keeps_the_newest_record(topic: Path) -> None:
+    log, _ = ten_segments(topic, keep_seconds=1e9, max_bytes=1)
+    assert log.retain([None], now=MADE) == (10 * FRAME, 90 * FRAME, 90 * FRAME)
+    assert len(await read_all(topic)) == 10
+    log.close()
+
+
+def test_a_position_of_another_topic_drops_nothing(topic: Path) -> None:
+    log, _ = ten_segments(topic, keep_seconds=0.0)
+    (foreign,) = append(topic.with_name("other"), b"a")
+    with pytest.raises(TopicRewritten):
+        log.retain([foreign], now=4e9)
+    assert len(list_segments(topic)) == 10
+    log.close()
+
+
+async def test_other_files_in_the_topic_are_left_alone(topic: Path) -> None:
+    log, ends = ten_segments(topic, keep_seconds=0.0)
+    for name in ("notes.log", "00000.txt", "00000000000000000000.log.new"):
+        (topic / name).write_text("mine")
+    log.retain([ends[99]], now=4e9)
+    assert {"notes.log", "00000.txt", "00000000000000000000.log.new"} <= set(os.listdir(topic))
+    assert len(await read_all(topic)) == 10
+    log.close()
