@@ -48,7 +48,7 @@ LOCK_WAIT_SECONDS = 2.0
 KEEP_CLOSED_DAYS = 30
 """Closed dead letters and conflict records are kept this long."""
 
-BASES_KEPT = 200_000
+BASES_KEPT = 50_000
 """Recent writes whose base is remembered for conflict records (entries)."""
 
 assert PART_BYTES >= FRAME_TARGET_BYTES

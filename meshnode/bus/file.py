@@ -35,11 +35,11 @@ from meshnode.bus.port import (
 from meshnode.bus.segment import (
     REMEDY_CORRUPT,
     Mark,
+    MarkFile,
     Place,
     Segment,
     current_boot,
     list_segments,
-    load_mark,
 )
 from meshnode.bus.watch import FileWatcher
 from meshnode.errors import MeshError, Refused, Retry
@@ -55,7 +55,7 @@ LOOK_AGAIN_SECONDS = 1.0
 """How often an idle reader looks whether the topic is still the same directory."""
 
 INLINE_READ_BYTES = 64 * KIB
-"""Reads up to this size are faster in the event loop than through a thread."""
+"""With no more than this to read, the event loop is faster than a thread."""
 
 _READ_THREADS = 4
 
@@ -203,7 +203,8 @@ class FileReader:
 
     def __init__(self, topic: Path, watcher: FileWatcher, threads: ThreadPoolExecutor) -> None:
         self._topic = topic
-        self._mark_path = topic / "end"
+        self._mark_file = MarkFile(topic / "end")
+        self._look_again = 0.0
         self._watcher = watcher
         self._threads = threads
         self._boot = current_boot()
@@ -220,7 +221,7 @@ class FileReader:
             place = Place.decode(position, mark.place.incarnation)
             work = partial(self._load, position, place, mark.place.end, max_bytes)
             try:
-                if min(mark.place.end - place.end, max_bytes) <= INLINE_READ_BYTES:
+                if mark.place.end - place.end <= INLINE_READ_BYTES:
                     records = work()
                 else:
                     records = await loop.run_in_executor(self._threads, work)
@@ -244,23 +245,30 @@ class FileReader:
 
     async def close(self) -> None:
         self._segment = None
+        self._mark_file.close()
 
     # -- the end mark ----------------------------------------------------------
 
     def _mark(self) -> Mark | None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._look_again:
+            # The files may have been replaced: trust nothing that was opened or checked before.
+            self._mark_file.close()
+            self._segment = self._handed_out = None
+            self._look_again = now + LOOK_AGAIN_SECONDS
         try:
-            return load_mark(self._mark_path)
+            return self._mark_file.load()
         except OSError as error:
             raise self._unreadable(error) from error
 
     async def _first_mark(self) -> Mark:
         while (mark := self._mark()) is None:
-            await self._watcher.arm(self._mark_path, LOOK_AGAIN_SECONDS)
+            await self._watcher.arm(self._mark_file.path, LOOK_AGAIN_SECONDS)
         return mark
 
     async def _mark_moved(self, position: Position) -> None:
         """Return when the mark may lie beyond ``position``."""
-        waiter = self._watcher.arm(self._mark_path, LOOK_AGAIN_SECONDS)
+        waiter = self._watcher.arm(self._mark_file.path, LOOK_AGAIN_SECONDS)
         try:
             mark = self._mark()
             if mark is None or not self._is_before(position, mark):
@@ -295,7 +303,6 @@ class FileReader:
         segment = self._segment
         if (
             segment is None
-            or segment.incarnation != place.incarnation
             or segment.base > place.end
             or not (records := segment.records(place, limit, max_bytes))
         ):

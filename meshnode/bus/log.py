@@ -98,14 +98,17 @@ class TopicLog:
             raise self._translated(error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        except BlockingIOError as error:
             holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
             raise WriterBusy(
                 f"{path} is held by process {holder}", "stop that process, or wait for its end"
             ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            os.close(fd)
+            raise self._translated(error) from error
         self._lock_fd = fd
 
     def open(self) -> Position:
@@ -138,7 +141,9 @@ class TopicLog:
                 raise Corrupt(f"{path} is missing beside segments", REMEDY_CORRUPT) from None
             incarnation = secrets.token_bytes(_INCARNATION_BYTES)
             self._make_file(path, incarnation)
+            # Both may have been made by `try_lock`.
             self._sync_directory(self.directory.parent)
+            self._sync_directory(self.directory.parent.parent)
         if len(incarnation) != _INCARNATION_BYTES:
             raise Corrupt(f"{path} has {len(incarnation)} bytes, not 16", REMEDY_CORRUPT)
         return incarnation
@@ -177,7 +182,7 @@ class TopicLog:
                 place = frame
             if place.end == end:
                 continue
-            if base != bases[-1] or place.end < durable.end:
+            if base != bases[-1] or place.end < durable.end or place.end > end:
                 raise segment.corrupt(segment.file_offset(place.end), "the frame is damaged")
             os.ftruncate(segment.fd, segment.file_offset(place.end))
         if place.end < durable.end:

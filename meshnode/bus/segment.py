@@ -112,22 +112,41 @@ def current_boot() -> bytes:
         return bytes(16)
 
 
-def load_mark(path: Path) -> Mark | None:
-    """Read the end mark; None if there is none or its content is not a mark."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
+class MarkFile:
+    """The file of the end mark, kept open for reading: a reader looks very often."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go, so that the next look opens what its path leads to then."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def load(self) -> Mark | None:
+        """Read the mark; None if there is no file or its content is not a mark."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
         for _ in range(_MARK_LOOKS):
-            data = os.pread(fd, MARK.size, 0)
+            data = os.pread(self._fd, MARK.size, 0)
             if len(data) == MARK.size and data[:4] == _MARK_MAGIC:
                 _, crc, incarnation, boot, last, end, last_crc, _ = MARK.unpack(data)
                 if zlib.crc32(data[_CHECKED_FROM:]) == crc:
                     return Mark(Place(incarnation, last, end, last_crc), boot)
         return None
-    finally:
-        os.close(fd)
+
+
+def load_mark(path: Path) -> Mark | None:
+    """Read the end mark once; see `MarkFile.load`."""
+    return MarkFile(path).load()
 
 
 def frame_header(payload: bytes, offset: int) -> tuple[bytes, int]:
@@ -232,8 +251,8 @@ class Segment:
     def records(self, place: Place, limit: int, max_bytes: int) -> list[Record]:
         """Read whole frames from ``place`` on, none beyond the offset ``limit``.
 
-        Payloads add up to at most ``max_bytes`` (and about one chunk), save that
-        the first comes whole. An empty list means that the file ends here.
+        Payloads add up to at most ``max_bytes`` and `READ_CHUNK`, save that the
+        first comes whole. An empty list means that the file ends here.
         Raises `Corrupt`: everything before ``limit`` was acknowledged once.
         """
         offset = place.end
@@ -247,13 +266,11 @@ class Segment:
         if FRAME_HEADER.size + length > len(data):
             return [self._long_record(place, data[: FRAME_HEADER.size], length)]
         found: list[Record] = []
-        view, at, total = memoryview(data), 0, 0
-        start = place.encode()
-        while True:
-            total += length
+        view, at, start = memoryview(data), 0, place.encode()
+        while length is not None:
             payload_at = at + FRAME_HEADER.size
             frame_end = payload_at + length
-            if frame_end > len(data) or (found and total > max_bytes):
+            if frame_end > len(data):
                 break
             try:
                 place = self._next_place(place, view[at:payload_at], view[payload_at:frame_end])
@@ -265,8 +282,6 @@ class Segment:
             found.append(Record(data[payload_at:frame_end], start, after))
             start, at = after, frame_end
             length = self._length(data, at, offset + at, limit)
-            if length is None:
-                break
         return found
 
     def _long_record(self, place: Place, header: bytes, length: int) -> Record:

@@ -20,8 +20,6 @@ from pathlib import Path
 POLL_SECONDS = 0.005
 
 _IN_MODIFY = 0x2
-_IN_DELETE_SELF = 0x400
-_IN_MOVE_SELF = 0x800
 _EVENT = struct.Struct("iIII")
 _READ_BYTES = 16 * 1024
 
@@ -89,8 +87,8 @@ class FileWatcher:
         """Watch the file that ``path`` leads to now; repeatable; -1 if that is not possible."""
         if self._fd < 0 or self._libc is None:
             return -1
-        mask = _IN_MODIFY | _IN_DELETE_SELF | _IN_MOVE_SELF
-        return self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
+        # The end of a file is always told, whatever is asked for.
+        return self._libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_MODIFY)
 
     def _on_events(self) -> None:
         try:

@@ -91,7 +91,8 @@ class Transaction:
     ``partial`` rows whose images were not full: their key, whether the row is
     there after it, and the stamp if the image had one; such rows are lifted;
     ``passed`` the transactions (this one last, if it is complete) that the
-    stream has passed since the one before.
+    stream has passed since the one before; ``format`` the format description
+    event that its images follow, ``server`` the version that wrote them.
     """
 
     tx_id: str
@@ -104,6 +105,8 @@ class Transaction:
     partial: list[tuple[Table, bytes, bool, Stamp | None]] = field(default_factory=list)
     beat: Beat | None = None
     passed: list[str] = field(default_factory=list)
+    format: bytes = b""
+    server: str = ""
     rows: int = 0
     size: int = 0
 

@@ -12,9 +12,7 @@ from collections.abc import Iterable
 from meshnode import limits
 
 
-def frontier(
-    now: int, oldest_open: int | None, newest_heard: int | None, previous: int
-) -> int:
+def frontier(now: int, oldest_open: int | None, newest_heard: int | None, previous: int) -> int:
     """The next frontier; all in microseconds since 1970, never below ``previous``.
 
     ``oldest_open`` is the start of the oldest open local transaction: one that

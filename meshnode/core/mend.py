@@ -14,7 +14,7 @@ a later touch, and that one is judged again.  If the row still carries the stamp
 seen, the tombstone came first, and the row is lifted over it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,6 +31,7 @@ class Reason(StrEnum):
     REPLACED = "the stamp is not above the version replaced"
     TOMBSTONE = "the stamp is not above the tombstone of the key"
     PARTIAL = "the row image is not full"
+    LOCKED = "the tombstone of the key is locked, so nobody knows what was replaced"
 
 
 class Fate(StrEnum):
@@ -113,9 +114,16 @@ class Examiner:
         return None
 
     def examine(
-        self, tx: Transaction, nets: dict[NetKey, Net], tombstones: Mapping[NetKey, Stamp]
+        self,
+        tx: Transaction,
+        nets: dict[NetKey, Net],
+        tombstones: Mapping[NetKey, Stamp],
+        locked: Set[NetKey] = frozenset(),
     ) -> Examined:
-        """What of ``tx`` must be mended; ``tombstones`` as they stand in the database now."""
+        """What of ``tx`` must be mended; ``tombstones`` as they stand in the database now.
+
+        ``locked`` keys have a tombstone that somebody else holds.
+        """
         if tx.beat is not None:
             self.promised = max(self.promised, tx.beat.frontier)
         examined = Examined(tx, nets, {}, {})
@@ -123,6 +131,8 @@ class Examiner:
             lifted = False
             if net.stamp is not None:
                 reason = self.judge(net, tombstones.get(at))
+                if reason is None and at in locked:
+                    reason = Reason.LOCKED
                 if reason is not None:
                     lifted = True
                     base, base_row = known_base(net, None, tombstones.get(at))
@@ -139,9 +149,7 @@ class Examiner:
         return examined
 
 
-def known_base(
-    net: Net, mended: Mended | None, tombstone: Stamp | None
-) -> tuple[Stamp, bool]:
+def known_base(net: Net, mended: Mended | None, tombstone: Stamp | None) -> tuple[Stamp, bool]:
     """The version that ``net`` replaced, and whether that was a row."""
     if mended is not None:
         return mended.base, mended.base_row
@@ -169,9 +177,7 @@ def to_item(
     exact = not tx.partial
     for at, net in examined.nets.items():
         lift = examined.lifts.get(at)
-        publish = lift is None or (
-            lift.reason is Reason.TOMBSTONE and lift.fate is Fate.OVERTAKEN
-        )
+        publish = lift is None or (lift.reason is Reason.TOMBSTONE and lift.fate is Fate.OVERTAKEN)
         note = mended.get(at)
         if note is not None and net.before is not None and net.before != note.seen:
             note = None

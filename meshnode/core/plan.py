@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from meshnode import limits
 from meshnode.core.change import NetKey, Table
 from meshnode.core.check import Incoming, Scanned
 from meshnode.core.resolve import Conflict, Local, Verdict, conflict, decide, raised
@@ -56,8 +57,10 @@ class Plan:
 
     ``tombstones``: to be raised to at least this.  ``upserts``: keys whose
     tombstone must not be newer than the stamp.  ``removals``: keys whose row
-    must be gone, or not below the tombstone.  ``exact_items`` counts items that
-    went through unchanged.
+    must be gone, or not below the tombstone.  ``before`` is the locked state the
+    plan was made on, ``state`` what it will be; ``keys`` and ``items`` give a
+    key's wire form and the item that touched it last.  ``exact_items`` counts
+    items that went through unchanged.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -65,7 +68,10 @@ class Plan:
     upserts: dict[NetKey, Incoming] = field(default_factory=dict)
     removals: dict[NetKey, Stamp] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
+    before: Mapping[NetKey, Local] = field(default_factory=dict)
     state: dict[NetKey, Local] = field(default_factory=dict)
+    keys: dict[NetKey, bytes] = field(default_factory=dict)
+    items: dict[NetKey, Item] = field(default_factory=dict)
     exact_items: int = 0
     rows: int = 0
 
@@ -90,26 +96,34 @@ FORMS = {WRITE: Form.WRITE, UPDATE: Form.UPDATE, DELETE: Form.DELETE}
 
 
 class Ancestry:
-    """Which versions recent writes had before them: bounded, newest kept."""
+    """Which versions recent writes had before them: bounded, newest kept.
+
+    A version of this region (``own``) was written by a client here, who cannot
+    have seen what has not arrived yet: nothing that arrives later precedes it.
+    """
 
     DEPTH = 4
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, own: int) -> None:
         self.capacity = capacity
-        self.known: dict[NetKey, tuple[Stamp, tuple[Stamp, ...]]] = {}
+        self.own = own
+        self.known: dict[tuple[str, bytes], tuple[Stamp, tuple[Stamp, ...]]] = {}
 
     def note(self, at: NetKey, stamp: Stamp, base: Stamp) -> None:
         """``stamp`` was written over ``base``."""
-        former = self.known.pop(at, None)
+        key = (at[0].digest, at[1])
+        former = self.known.pop(key, None)
         older = former[1] if former is not None and former[0] == base else ()
         before = () if base == ZERO else (base, *older[: self.DEPTH - 1])
         if len(self.known) >= self.capacity:
             del self.known[next(iter(self.known))]
-        self.known[at] = (stamp, before)
+        self.known[key] = (stamp, before)
 
     def of(self, at: NetKey, stamp: Stamp) -> tuple[Stamp, ...] | None:
         """What preceded ``stamp`` at the key, newest first; ``None`` if it is not known."""
-        known = self.known.get(at)
+        if stamp.origin == self.own:
+            return ()
+        known = self.known.get((at[0].digest, at[1]))
         return known[1] if known is not None and known[0] == stamp else None
 
 
@@ -137,13 +151,15 @@ def make_plan(
     effect per key may meet a unique value that another row of the same item
     still holds.
     """
-    plan = Plan(state=dict(state))
+    plan = Plan(before=state, state=dict(state))
     none = Local(None, None)
     for work in works:
         item, local = work.item, plan.state
         exact = item.exact and not split
         if exact and wide:
             exact = not any(op.table in wide and op.kind == UPDATE for op in work.scanned)
+        if exact:
+            exact = not any(_has_large_before_image(op) for op in work.scanned)
         if exact:
             for incoming in work.incoming:
                 if not at_base(incoming, local.get(incoming.at, none)):
@@ -155,16 +171,25 @@ def make_plan(
                 plan.add(op.table, FORMS[op.kind], op.rows)
                 plan.rows += len(op.found)
             for incoming in work.incoming:
-                _settle(plan, incoming, local.get(incoming.at, none))
+                _settle(plan, item, incoming, local.get(incoming.at, none))
         else:
             _outcomes(plan, work, ancestry, wide, split)
     return plan
 
 
-def _settle(plan: Plan, incoming: Incoming, local: Local) -> None:
+def _has_large_before_image(op: Scanned) -> bool:
+    """Whether a before image is so long that only its key should be sent."""
+    if op.kind == WRITE or len(op.rows) <= limits.BEFORE_IMAGE_BYTES:
+        return False
+    return any(row[1] - row[0] > limits.BEFORE_IMAGE_BYTES for row in op.found)
+
+
+def _settle(plan: Plan, item: Item, incoming: Incoming, local: Local) -> None:
     """Note the key's new state and the look that it needs."""
     at, entry = incoming.at, incoming.entry
     stamp = Stamp(entry.ts, entry.origin)
+    plan.keys[at] = entry.key
+    plan.items[at] = item
     if entry.outcome == REMOVE:
         plan.tombstones[at] = stamp
         plan.state[at] = Local(None, stamp)
@@ -205,10 +230,11 @@ def _outcomes(
                 upserts.append((table, Form.WRITE, image.bytes()))
             else:
                 upserts.append((table, Form.UPDATE_BY_KEY, (entry.key, image.bytes())))
-            _settle(plan, incoming, local)
+            _settle(plan, work.item, incoming, local)
         elif entry.outcome == REMOVE:
             tomb = raised(REMOVE, stamp, local.tomb)
             if tomb != local.tomb:
+                plan.keys[at] = entry.key
                 plan.tombstones[at] = tomb
                 plan.state[at] = Local(local.row, tomb)
                 plan.removals[at] = tomb

@@ -5,7 +5,8 @@ found again by the process id in its pid file.  A process id alone proves
 nothing, because the kernel reuses it, so before any signal the process is
 pinned by a pidfd, and only then is its command line compared with the marker
 that the caller expects (an argument such as ``--datadir=...`` that no other
-process has).  The pidfd cannot come to mean another process in between.
+process has, or several in a row, joined by NUL).  The pidfd cannot come to mean
+another process in between.
 
 Servers of a test die with it: the kernel sends SIGKILL when the *thread*
 that started them ends, so those are all started by one thread that lives as
@@ -140,7 +141,7 @@ def _has_argument(pid: int, marker: str) -> bool:
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return os.fsencode(marker) in line.split(b"\0")
+    return b"\0" + os.fsencode(marker) + b"\0" in b"\0" + line
 
 
 def free_port(host: str = "127.0.0.1", attempts: int = 200) -> int:

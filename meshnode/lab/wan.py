@@ -8,9 +8,10 @@ the way at a time.
 
 **Cuts** are listed in a control file, written by the lab and by fault plans:
 
-    {"cut": ["osaka->dublin", "dublin->osaka"]}
+    {"cut": ["osaka->dublin", "dublin->osaka"], "latency_ms": {"osaka->dublin": 106}}
 
 `from->to` stops what region ``from`` publishes on its way to region ``to``.
+Latencies may stand there too; they are read once, at the start (`Wan.read`).
 While a link is cut its reader gets nothing, not even an error; after healing it
 gets everything, one latency later. A missing file means that nothing is cut. A
 file that cannot be read as JSON is half written: what was known stays true.
@@ -28,6 +29,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from meshnode.bus.port import Bus, BusReader, BusWriter, Position, Record
 from meshnode.errors import Refused
@@ -71,8 +73,33 @@ def default_latency(regions: Sequence[str]) -> dict[tuple[str, str], float]:
 
 def write_cuts(path: Path, cuts: Iterable[tuple[str, str]]) -> None:
     """Put the cut links ``(from, to)`` into the control file, all at once."""
+    content = _content(path)
+    _replace(path, content | {"cut": sorted(f"{a}->{b}" for a, b in cuts)})
+
+
+def write_latency(path: Path, latency_ms: Mapping[tuple[str, str], float]) -> None:
+    """Put one-way latencies into the control file, for nodes that start afterwards."""
+    named = {f"{a}->{b}": value for (a, b), value in latency_ms.items()}
+    _replace(path, {"cut": []} | _content(path) | {"latency_ms": named})
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What the control file holds; empty if there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError:
+        # Half written by somebody else: what the caller writes now is the truth.
+        return {}
+    if not isinstance(content, dict):
+        raise Refused(f"{path} is no control file", 'write {"cut": ["a->b"]}')
+    return content
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps({"cut": sorted(f"{a}->{b}" for a, b in cuts)}) + "\n")
+    new.write_text(json.dumps(content) + "\n")
     os.replace(new, path)
 
 
@@ -103,6 +130,22 @@ class Wan:
     jitter: float = 0.1
     seed: int = 0
     control: Path | None = None
+
+    @classmethod
+    def read(cls, control: Path) -> "Wan":
+        """The network that a control file describes; it goes on to say what is cut.
+
+        Raises `Refused` if the file says something else.
+        """
+        try:
+            named = _content(control).get("latency_ms", {})
+            pairs = {tuple(link.split("->")): float(value) for link, value in named.items()}
+            return cls({(a, b): value for (a, b), value in pairs.items()}, control=control)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise Refused(
+                f"the latencies in {control} cannot be used: {error!r}",
+                'write {"cut": [], "latency_ms": {"a->b": 35}}',
+            ) from error
 
 
 class WanBus:

@@ -159,6 +159,7 @@ class Assembler:
 
     def _emit(self, tx: Transaction, last: bool) -> None:
         tx.last = last
+        tx.format, tx.server = self.format, self.server
         if last:
             tx.passed, self._passed = self._passed, []
         self.out.append(tx)
@@ -188,7 +189,7 @@ class Assembler:
             if role is Role.APPLIED:
                 self._skip = True
                 return
-        if role is Role.IGNORED:
+        if role is Role.IGNORED or role is Role.APPLIED:
             return
         if role is Role.REPLICATED:
             if self._gtid in self.skipped:

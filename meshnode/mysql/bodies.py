@@ -6,6 +6,7 @@ Text stays bytes: its character set is the client's, and need not be valid.
 """
 
 import struct
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -45,8 +46,16 @@ def parse_gtid(buf: bytes, pos: int = 0, end: int | None = None) -> Gtid:
         raise MalformedEvent(f"GTID event is damaged: {error}") from error
 
 
+_unpack_gtid = struct.Struct("<B16sqBqq").unpack_from
+
+
+@lru_cache(maxsize=1024)
+def _uuid_text(raw: bytes) -> str:
+    return str(UUID(bytes=raw))
+
+
 def _parse_untagged(body: bytes) -> Gtid:
-    flags, sid, gno, _, last, sequence = struct.unpack_from("<B16sqBqq", body)
+    flags, sid, gno, _, last, sequence = _unpack_gtid(body)
     pos = 42
     immediate = original = length = 0
     if len(body) >= pos + 7:
@@ -58,7 +67,7 @@ def _parse_untagged(body: bytes) -> Gtid:
             original = int.from_bytes(body[pos : pos + 7], "little")
             pos += 7
         length, pos = read_length(body, pos)
-    return Gtid(f"{UUID(bytes=sid)}:{gno}", flags, last, sequence, immediate, original, length)
+    return Gtid(f"{_uuid_text(sid)}:{gno}", flags, last, sequence, immediate, original, length)
 
 
 class _GtidField:
@@ -95,7 +104,7 @@ def _parse_tagged(body: bytes) -> Gtid:
         else:
             break  # fields are in ascending order, so nothing known follows
     immediate = number.get(_GtidField.IMMEDIATE, 0)
-    source = f"{UUID(bytes=uuid)}:{tag}" if tag else f"{UUID(bytes=uuid)}"
+    source = f"{_uuid_text(uuid)}:{tag}" if tag else _uuid_text(uuid)
     return Gtid(
         f"{source}:{number[_GtidField.GNO]}",
         number.get(_GtidField.FLAGS, 0),
@@ -110,7 +119,9 @@ def _parse_tagged(body: bytes) -> Gtid:
 def _varint(body: bytes, pos: int) -> tuple[int, int]:
     """MySQL's serialized integer: as many trailing one bits as bytes follow."""
     first = body[pos]
-    extra = 0
+    if not first & 1:
+        return first >> 1, pos + 1
+    extra = 1
     while extra < 8 and first >> extra & 1:
         extra += 1
     raw = body[pos : pos + 1 + extra]
@@ -150,24 +161,34 @@ def parse_query(buf: bytes, pos: int = 0, end: int | None = None) -> Query:
         status_end = 13 + status_size
         if status_end + schema_size + 1 > len(body):
             raise IndexError("lengths run beyond the event")
-        variables = _status(body[13:status_end])
+        sql_mode, collations, time_zone = _status(body[13:status_end])
     except (IndexError, struct.error) as error:
         raise MalformedEvent(f"QUERY event is damaged: {error}") from error
     schema_end = status_end + schema_size
-    mode = variables.get(1)
-    collations = struct.unpack("<HHH", variables[4]) if 4 in variables else (None,) * 3
     return Query(
         body[status_end:schema_end],
         body[schema_end + 1 :],
         thread,
         error_code,
-        None if mode is None else int.from_bytes(mode, "little"),
+        sql_mode,
         *collations,
-        variables.get(5),
+        time_zone,
     )
 
 
-def _status(raw: bytes) -> dict[int, bytes]:
+@lru_cache(maxsize=1024)
+def _status(raw: bytes) -> tuple[int | None, tuple[int | None, ...], bytes | None]:
+    """sql_mode, collations and time zone; sessions of a kind send the same bytes."""
+    found = _variables(raw)
+    mode = found.get(1)
+    return (
+        None if mode is None else int.from_bytes(mode, "little"),
+        struct.unpack("<HHH", found[4]) if 4 in found else (None, None, None),
+        found.get(5),
+    )
+
+
+def _variables(raw: bytes) -> dict[int, bytes]:
     """The variables up to the first unknown code, whose size nobody knows."""
     found: dict[int, bytes] = {}
     pos = 0
@@ -267,11 +288,10 @@ class Rows(msgspec.Struct, frozen=True):
     @property
     def full(self) -> bool:
         """Whether every image holds every column, as plain values."""
-        every = (1 << self.column_count) - 1
-        return self.type != EventType.PARTIAL_UPDATE_ROWS and all(
-            bitmap is None or int.from_bytes(bitmap, "little") == every
-            for bitmap in (self.before, self.after)
-        )
+        if self.type == EventType.PARTIAL_UPDATE_ROWS:
+            return False
+        every = _every(self.column_count)
+        return self.before in (None, every) and self.after in (None, every)
 
 
 WRITES = frozenset({EventType.WRITE_ROWS, EventType.WRITE_ROWS_V1})
@@ -286,8 +306,7 @@ def parse_rows(type_: int, buf: bytes, pos: int = 0, end: int | None = None) -> 
     """Reads the head of a rows event's body; the rows themselves are left alone."""
     stop = len(buf) if end is None else end
     try:
-        table_id = int.from_bytes(buf[pos : pos + 6], "little")
-        flags = buf[pos + 6] | buf[pos + 7] << 8
+        low, high, flags = _unpack_rows(buf, pos)
         pos += 8
         if type_ not in _V1:
             extra = buf[pos] | buf[pos + 1] << 8
@@ -298,18 +317,28 @@ def parse_rows(type_: int, buf: bytes, pos: int = 0, end: int | None = None) -> 
         size = (count + 7) // 8
         if pos + size * (2 if type_ in UPDATES else 1) > stop:
             raise IndexError
-    except IndexError as error:
+    except (IndexError, struct.error) as error:
         raise MalformedEvent("rows event is shorter than its own lengths say") from error
-    first = _masked(buf[pos : pos + size], count)
+    table_id = low | high << 32
+    first = _masked(bytes(buf[pos : pos + size]), count)
     pos += size
     if type_ in WRITES:
         return Rows(type_, table_id, flags, count, None, first, pos, stop)
     if type_ in DELETES:
         return Rows(type_, table_id, flags, count, first, None, pos, stop)
-    second = _masked(buf[pos : pos + size], count)
+    second = _masked(bytes(buf[pos : pos + size]), count)
     return Rows(type_, table_id, flags, count, first, second, pos + size, stop)
 
 
+_unpack_rows = struct.Struct("<IHH").unpack_from
+
+
+@lru_cache(maxsize=4096)
 def _masked(bitmap: bytes, count: int) -> bytes:
     spare = len(bitmap) * 8 - count
-    return bytes(bitmap[:-1]) + bytes((bitmap[-1] & 0xFF >> spare,)) if spare else bytes(bitmap)
+    return bitmap[:-1] + bytes((bitmap[-1] & 0xFF >> spare,)) if spare else bitmap
+
+
+@lru_cache(maxsize=1024)
+def _every(count: int) -> bytes:
+    return ((1 << count) - 1).to_bytes((count + 7) // 8, "little")

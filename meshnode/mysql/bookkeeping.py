@@ -36,6 +36,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         f"tail_seq {_COUNT}",
         "tail_gtids MEDIUMTEXT NOT NULL",
         f"tail_frontier {_COUNT}",
+        f"tail_epoch {_COUNT}",
         f"gc_limit {_COUNT}",
         "PRIMARY KEY (id)",
         "CONSTRAINT member_is_one_row CHECK (id = 1)",

@@ -112,6 +112,10 @@ class Control:
         async with self._cursor(sql, parameters) as cursor:
             return cursor.rowcount
 
+    def literal(self, sql: str, parameters: Sequence[object] = ()) -> str:
+        """``sql`` with its parameters written out, as it would be sent."""
+        return sql % tuple(map(self._connection.escape, parameters)) if parameters else sql
+
     async def variable(self, name: str) -> str | None:
         """The global value of a system variable, or None if this server has no such variable."""
         found = await self.row("SHOW GLOBAL VARIABLES WHERE Variable_name = %s", (name,))

@@ -12,10 +12,10 @@ unknown number stops the stream.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
+from zlib import crc32
 
 import zstandard
 
@@ -171,12 +171,17 @@ class EventHeader(NamedTuple):
 
 _HEADER = struct.Struct("<IBIIIH")
 _unpack_header = _HEADER.unpack_from
+_FORMAT_DESCRIPTION = EventType.FORMAT_DESCRIPTION
 
 
 def parse_header(buf: bytes, pos: int = 0) -> EventHeader:
     """The header at ``pos``."""
+    return EventHeader(*_fields(buf, pos))
+
+
+def _fields(buf: bytes, pos: int) -> tuple[int, int, int, int, int, int]:
     try:
-        return EventHeader._make(_unpack_header(buf, pos))
+        return _unpack_header(buf, pos)
     except struct.error as error:
         raise MalformedEvent(f"{len(buf) - pos} bytes are no event header") from error
 
@@ -186,24 +191,24 @@ def take_event(raw: bytes, pos: int, checksum: bool) -> tuple[EventHeader, bytes
 
     A format-description event keeps its CRC, which belongs to its body.
     """
-    header = parse_header(raw, pos)
-    if header.size != len(raw) - pos or header.size < HEADER_SIZE:
-        raise MalformedEvent(
-            f"{event_name(header.type)} event says {header.size} bytes, {len(raw) - pos} came"
-        )
+    timestamp, type_, server_id, size, log_pos, flags = fields = _fields(raw, pos)
+    if size != len(raw) - pos or size < HEADER_SIZE:
+        raise MalformedEvent(f"{event_name(type_)} event says {size} bytes, {len(raw) - pos} came")
     event = raw[pos:] if pos else raw
     if not checksum:
-        return header, event
-    body_end = header.size - CHECKSUM_SIZE
+        return EventHeader(*fields), event
+    body_end = size - CHECKSUM_SIZE
     if body_end < HEADER_SIZE:
-        raise MalformedEvent(f"{event_name(header.type)} event has no room for its checksum")
-    expected = int.from_bytes(event[body_end:], "little")
-    if zlib.crc32(memoryview(event)[:body_end]) != expected:
-        raise MalformedEvent(f"{event_name(header.type)} event has a wrong checksum")
-    if header.type == EventType.FORMAT_DESCRIPTION:
-        return header, event
-    header = header._replace(size=body_end)
-    return header, event[:9] + body_end.to_bytes(4, "little") + event[13:body_end]
+        raise MalformedEvent(f"{event_name(type_)} event has no room for its checksum")
+    plain = event[:body_end]
+    if crc32(plain) != int.from_bytes(event[body_end:], "little"):
+        raise MalformedEvent(f"{event_name(type_)} event has a wrong checksum")
+    if type_ == _FORMAT_DESCRIPTION:
+        return EventHeader(*fields), event
+    return (
+        EventHeader(timestamp, type_, server_id, body_end, log_pos, flags),
+        plain[:9] + body_end.to_bytes(4, "little") + plain[13:],
+    )
 
 
 def event_name(type_: int) -> str:

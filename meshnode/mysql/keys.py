@@ -14,15 +14,19 @@ from collections.abc import Callable, Mapping
 from meshnode.core.shape import Column, FieldType, Shape
 from meshnode.errors import Halt
 from meshnode.mysql.numeric import decimal_text
-from meshnode.mysql.rowimage import MalformedRow, fixed_size, piece_end, prefix_size
+from meshnode.mysql.rowimage import MalformedRow, fixed_size, prefix_size
 from meshnode.mysql.temporal import date_text, datetime_text, time_text, timestamp_text
 from meshnode.mysql.wire import pack_first_low
 
 BINARY_COLLATION = 63
 
-_INTEGERS = frozenset(
-    {FieldType.TINY, FieldType.SHORT, FieldType.INT24, FieldType.LONG, FieldType.LONGLONG}
-)
+_STRUCT_CODES = {
+    FieldType.TINY: "B",
+    FieldType.SHORT: "H",
+    FieldType.LONG: "I",
+    FieldType.LONGLONG: "Q",
+}
+_LABELLED = frozenset({FieldType.ENUM, FieldType.SET})
 _TEMPORAL = {
     FieldType.DATE: date_text,
     FieldType.TIME2: time_text,
@@ -34,16 +38,30 @@ _TEXTS = frozenset({FieldType.VARCHAR, FieldType.VAR_STRING, FieldType.STRING, F
 
 def split_key(shape: Shape, key: bytes) -> list[bytes]:
     """The pieces of the key columns, length prefixes included."""
-    pieces, pos = [], 0
-    for column in shape.key_columns:
-        stop = piece_end(column, key, pos)
-        if stop > len(key):
-            break
-        pieces.append(key[pos:stop])
-        pos = stop
-    if pos != len(key) or len(pieces) != len(shape.key):
-        raise MalformedRow(f"key {key.hex()} is no key of table {shape.name}")
-    return pieces
+    return _splitter(shape)(key)
+
+
+def _splitter(shape: Shape) -> Callable[[bytes], list[bytes]]:
+    sizes = [(fixed_size(column) or 0, column) for column in shape.key_columns]
+    widths = [(size, 0 if size else prefix_size(column)) for size, column in sizes]
+
+    def split(key: bytes) -> list[bytes]:
+        pieces, pos = [], 0
+        for size, prefix in widths:
+            stop = pos + size
+            if prefix:
+                stop = pos + prefix + int.from_bytes(key[pos : pos + prefix], "little")
+            pieces.append(key[pos:stop])
+            pos = stop
+        if pos != len(key):
+            raise _no_key(shape, key)
+        return pieces
+
+    return split
+
+
+def _no_key(shape: Shape, key: bytes) -> MalformedRow:
+    return MalformedRow(f"key {key.hex()} is no key of table {shape.name}")
 
 
 def key_is_binary(shape: Shape) -> bool:
@@ -66,29 +84,67 @@ def key_literal(shape: Shape, charsets: Mapping[int, str]) -> Callable[[bytes], 
     collation ids to character set names, as ``information_schema.collations`` does.
     """
     columns = shape.key_columns
+    codes = [_STRUCT_CODES.get(column.type, "") for column in columns]
+    if all(codes):
+        return _integers(shape, codes)
+    split = _splitter(shape)
     literals = [_literal(shape, column, charsets) for column in columns]
-    if len(columns) == 1 and columns[0].type in _INTEGERS:
-        signed, size = not columns[0].unsigned, fixed_size(columns[0])
-
-        def integer(key: bytes) -> str:
-            if len(key) != size:
-                raise MalformedRow(f"key {key.hex()} is no key of table {shape.name}")
-            return str(int.from_bytes(key, "little", signed=signed))
-
-        return integer
+    if len(columns) == 1:
+        (only,) = literals
+        return lambda key: only(*split(key))
+    literals = [
+        _label(column, _charset(shape, column, charsets)) if column.type in _LABELLED else literal
+        for column, literal in zip(columns, literals, strict=True)
+    ]
 
     def literal(key: bytes) -> str:
-        texts = [write(piece) for write, piece in zip(literals, split_key(shape, key), strict=True)]
-        return texts[0] if len(texts) == 1 else f"({','.join(texts)})"
+        texts = [write(piece) for write, piece in zip(literals, split(key), strict=True)]
+        return f"({','.join(texts)})"
+
+    return literal
+
+
+def _integers(shape: Shape, codes: list[str]) -> Callable[[bytes], str]:
+    signs = zip(codes, shape.key_columns, strict=True)
+    layout = struct.Struct(
+        "<" + "".join(code if column.unsigned else code.lower() for code, column in signs)
+    )
+    template = ",".join(["%d"] * len(codes))
+    if len(codes) > 1:
+        template = f"({template})"
+
+    def literal(key: bytes) -> str:
+        if len(key) != layout.size:
+            raise _no_key(shape, key)
+        return template % layout.unpack(key)
+
+    return literal
+
+
+_WIDE_COMMAS = {"ucs2": b"\0,", "utf16": b"\0,", "utf16le": b",\0", "utf32": b"\0\0\0,"}
+
+
+def _label(column: Column, charset: str) -> Callable[[bytes], str]:
+    """The label as text: within a row comparison a label never equals its number."""
+    if column.type == FieldType.ENUM:
+        # The error value, 0, compares as the empty text.
+        texts = [f"_{charset} {_hex(label)}" for label in (b"", *column.labels)]
+        return lambda raw: texts[int.from_bytes(raw, "little")]
+    comma = _WIDE_COMMAS.get(charset, b",")
+
+    def literal(raw: bytes) -> str:
+        bits = int.from_bytes(raw, "little")
+        chosen = (label for place, label in enumerate(column.labels) if bits >> place & 1)
+        return f"_{charset} {_hex(comma.join(chosen))}"
 
     return literal
 
 
 def _literal(shape: Shape, column: Column, charsets: Mapping[int, str]) -> Callable[[bytes], str]:
     kind = column.type
-    if kind in _INTEGERS:
+    if kind in _STRUCT_CODES or kind == FieldType.INT24:
         return lambda raw: str(int.from_bytes(raw, "little", signed=not column.unsigned))
-    if kind in (FieldType.ENUM, FieldType.SET):
+    if kind in _LABELLED:
         # A SET of 64 labels compares as a signed number, unlike the one INSERT takes.
         signed = fixed_size(column) == 8
         return lambda raw: str(int.from_bytes(raw, "little", signed=signed))
@@ -114,6 +170,11 @@ def _literal(shape: Shape, column: Column, charsets: Mapping[int, str]) -> Calla
     if column.collation == BINARY_COLLATION:
         width = column.meta if kind == FieldType.STRING else 0
         return lambda raw: _hex(raw[prefix:].ljust(width, b"\0"))
+    charset = _charset(shape, column, charsets)
+    return lambda raw: f"_{charset} {_hex(raw[prefix:])}"
+
+
+def _charset(shape: Shape, column: Column, charsets: Mapping[int, str]) -> str:
     charset = charsets.get(column.collation)
     if charset is None:
         raise Halt(
@@ -121,7 +182,7 @@ def _literal(shape: Shape, column: Column, charsets: Mapping[int, str]) -> Calla
             f"{column.collation}, which this server does not know",
             "install the collation, or change the column's collation everywhere",
         )
-    return lambda raw: f"_{charset} {_hex(raw[prefix:])}"
+    return charset
 
 
 def _hex(raw: bytes) -> str:

@@ -171,9 +171,7 @@ class Lookup:
             table.folds.clear()
 
 
-async def fold_keys(
-    session: Session, lookup: Lookup, table: Table, keys: Iterable[bytes]
-) -> None:
+async def fold_keys(session: Session, lookup: Lookup, table: Table, keys: Iterable[bytes]) -> None:
     """Learn the canonical forms of ``keys`` from the server."""
     assert table.folds is not None
     missing = [key for key in set(keys) if key not in table.folds]
@@ -195,7 +193,11 @@ FOR_UPDATE = "FOR UPDATE"
 
 
 async def read_stamps(
-    session: Session, lookup: Lookup, table: Table, keys: Iterable[bytes], lock: str,
+    session: Session,
+    lookup: Lookup,
+    table: Table,
+    keys: Iterable[bytes],
+    lock: str,
     tombstones: bool = False,
 ) -> dict[NetKey, Stamp]:
     """The stamps of those ``keys`` that exist, by canonical key, under ``lock``.

@@ -86,9 +86,9 @@ class Mapped:
         return row_values(self.shape, image, self.charsets)
 
 
-def make_table(map_event: bytes) -> Table:
-    """The replicated table that a TABLE_MAP event describes; Halt without full metadata."""
-    table_map = parse_table_map(map_event, _BODY)
+def make_table(map_body: bytes) -> Table:
+    """The replicated table that a TABLE_MAP body describes; Halt without full metadata."""
+    table_map = parse_table_map(map_body)
     shape = require_names(table_map)
     scanner = make_scanner(table_map)
     return Table(
@@ -96,7 +96,7 @@ def make_table(map_event: bytes) -> Table:
         shape.table,
         digest(shape.schema, shape.table),
         shape,
-        map_event[_BODY:],
+        map_body,
         scanner.scan_write,
         scanner.scan_update,
         None if key_is_binary(shape) else {},
@@ -109,9 +109,7 @@ class TableMaps:
     ``known`` has the newest form of each replicated table seen, by digest.
     """
 
-    def __init__(
-        self, active: Iterable[tuple[str, str]], charsets: Mapping[int, str]
-    ) -> None:
+    def __init__(self, active: Iterable[tuple[str, str]], charsets: Mapping[int, str]) -> None:
         self.charsets = charsets
         self.active = {digest(schema, name): (schema, name) for schema, name in active}
         self.known: dict[str, Table] = {}
@@ -157,7 +155,7 @@ class TableMaps:
         ident = digest(schema, name)
         if ident not in self.active:
             return Mapped(Role.IGNORED, schema, name, ident)
-        table = make_table(event)
+        table = make_table(event[_BODY:])
         return Mapped(Role.REPLICATED, schema, name, ident, table.shape, table)
 
     def activate(self, before: list[dict], after: list[dict]) -> None:
@@ -173,9 +171,7 @@ class TableMaps:
             if mapped.schema == MESH_SCHEMA
         }
         self._by_id = {
-            number: mapped
-            for number, mapped in self._by_id.items()
-            if mapped.schema == MESH_SCHEMA
+            number: mapped for number, mapped in self._by_id.items() if mapped.schema == MESH_SCHEMA
         }
 
     def replicates(self, names: Iterable[tuple[str, str | None]]) -> str:

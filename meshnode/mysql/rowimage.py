@@ -17,7 +17,6 @@ prefixes included, exactly as they stand in the image.
 
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 
 import msgspec
 
@@ -110,14 +109,18 @@ class Scanner(msgspec.Struct, frozen=True):
         return self.scan_write
 
 
+_SCANNERS_KEPT = 4096
+_scanners: dict[bytes, Scanner] = {}
+
+
 def make_scanner(table_map: TableMap) -> Scanner:
-    """The scanner for rows that follow ``table_map``; cached by its definition."""
-    return _cached(table_map.definition, table_map.shape)
-
-
-@lru_cache(maxsize=4096)
-def _cached(_definition: bytes, shape: Shape) -> Scanner:
-    return compile_scanner(shape)
+    """The scanner for rows that follow ``table_map``; kept by its definition."""
+    scanner = _scanners.get(table_map.definition)
+    if scanner is None:
+        if len(_scanners) >= _SCANNERS_KEPT:
+            _scanners.clear()
+        scanner = _scanners[table_map.definition] = compile_scanner(table_map.shape)
+    return scanner
 
 
 def compile_scanner(shape: Shape) -> Scanner:

@@ -30,7 +30,8 @@ _PINNED = (
     " transaction_isolation = 'READ-COMMITTED', wait_timeout = 30,"
     f" innodb_lock_wait_timeout = {int(limits.LOCK_WAIT_SECONDS)}, lock_wait_timeout = 5,"
     " max_execution_time = 0, completion_type = 0, range_optimizer_max_mem_size = 0,"
-    " foreign_key_checks = 1, unique_checks = 1, autocommit = 1"
+    " foreign_key_checks = 1, unique_checks = 1, autocommit = 1,"
+    " show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0"
 )
 
 _ASSERTED = {

@@ -203,10 +203,19 @@ _HARMLESS = frozenset(
 )
 
 
+_MARKS = {
+    b"BEGIN": Statement(StatementClass.BEGIN, "BEGIN"),
+    b"COMMIT": Statement(StatementClass.COMMIT, "COMMIT"),
+}
+"""The texts that the server itself writes around every transaction."""
+
+
 def classify_query(
     sql: bytes, schema: bytes = b"", sql_mode: int = 0, client_collation: int = 255
 ) -> Statement:
     """Classifies the text of a QUERY event; its other fields say how to read it."""
+    if sql in _MARKS:
+        return _MARKS[sql]
     text = as_utf8(sql, client_collation)
     if text is None:
         return Statement(StatementClass.UNSURE, "text in an unknown character set")

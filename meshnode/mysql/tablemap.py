@@ -9,6 +9,7 @@ character column and YEAR as a number; JSON and GEOMETRY are neither.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -88,10 +89,20 @@ class TableMap(msgspec.Struct, frozen=True):
 
 
 def parse_table_map(buf: bytes, pos: int = 0, end: int | None = None) -> TableMap:
-    """Reads the body of a TABLE_MAP event from ``buf[pos:end]`` (no checksum)."""
-    body = bytes(buf[pos:end])
+    """Reads the body of a TABLE_MAP event from ``buf[pos:end]`` (no checksum).
+
+    Every statement has a table map, so what a definition means is kept.
+    """
+    flags, shape, named, definition = _read_definition(bytes(buf[pos + 6 : end]))
+    table_id = int.from_bytes(buf[pos : pos + 6], "little")
+    return TableMap(table_id, flags, shape, named, definition)
+
+
+@lru_cache(maxsize=4096)
+def _read_definition(definition: bytes) -> tuple[int, Shape, bool, bytes]:
+    """(flags, shape, named, the definition itself: its hash is known)."""
     try:
-        return _parse(body)
+        return _parse(definition)
     except Halt:
         raise
     except (IndexError, ValueError) as error:
@@ -109,10 +120,9 @@ def require_names(table_map: TableMap) -> Shape:
     return table_map.shape
 
 
-def _parse(body: bytes) -> TableMap:
-    table_id = int.from_bytes(body[0:6], "little")
-    flags = int.from_bytes(body[6:8], "little")
-    schema, pos = _text(body, 8)
+def _parse(body: bytes) -> tuple[int, Shape, bool, bytes]:
+    flags = int.from_bytes(body[:2], "little")
+    schema, pos = _text(body, 2)
     table, pos = _text(body, pos + 1)
     count, pos = read_length(body, pos + 1)
     codes = body[pos : pos + count]
@@ -158,7 +168,7 @@ def _parse(body: bytes) -> TableMap:
     key, prefixes = _key(fields)
     if key and key[-1] >= count:
         raise MalformedEvent(f"table map of {schema}.{table}: key column {key[-1]} of {count}")
-    return TableMap(table_id, flags, Shape(schema, table, columns, key, prefixes), named, body[6:])
+    return flags, Shape(schema, table, columns, key, prefixes), named, body
 
 
 def _text(body: bytes, pos: int) -> tuple[str, int]:

@@ -441,6 +441,7 @@ async def test_a_topic_made_anew_is_refused(harness: Harness, reader: BusReader)
         await asyncio.wait_for(waiting, SOON)
     with pytest.raises(TopicRewritten):
         await asyncio.wait_for(reader.read(end, MIB), SOON)
+    assert payloads(await asyncio.wait_for(reader.read(ORIGIN, MIB), SOON)) == [b"new"]
     await writer.close()
 
 
@@ -452,6 +453,7 @@ async def test_a_topic_that_lost_records_is_refused(harness: Harness, reader: Bu
     copy = harness.copy_topic()
     await writer.open(SOON)
     lost = await writer.append(b"lost")
+    assert len(await read_until(reader, ORIGIN, lost)) == 2
     await writer.close()
     harness.put_back(copy)
     assert await writer.open(SOON) == kept

@@ -1,11 +1,20 @@
 """Real servers as the regions of a mesh, for tests."""
 
+import os
 from collections.abc import Sequence
 
 from meshnode.accounts import Account
 from meshnode.mysql import bookkeeping, catalog, schema
 from meshnode.mysql.control import Control, connect_to
-from meshnode.topology import MysqlAddress
+from meshnode.topology import (
+    Accounts,
+    AccountSource,
+    Bus,
+    MysqlAddress,
+    Region,
+    Replicate,
+    Topology,
+)
 
 
 def address(server) -> MysqlAddress:
@@ -49,3 +58,20 @@ async def run(connection: Control, *statements: str) -> None:
 async def column(connection: Control, sql: str, parameters: Sequence[object] = ()) -> list:
     """The first column of all rows."""
     return [row[0] for row in await connection.rows(sql, parameters)]
+
+
+def topology_of(servers, *tables: str) -> Topology:
+    """A mesh of ``servers``, all reached as their administrator; regions are one, two, three."""
+    names = ("one", "two", "three")
+    os.environ["MESH_TEST_PASSWORD"] = servers[0].password
+    source = AccountSource(user=servers[0].user, password_env="MESH_TEST_PASSWORD")
+    return Topology(
+        mesh="test",
+        replicate=Replicate(tables=tables or ("app.*",)),
+        bus=Bus(kind="file", dir="/nonexistent"),
+        regions=tuple(
+            Region(id=number, name=name, mysql=address(server))
+            for number, (name, server) in enumerate(zip(names, servers, strict=False), start=1)
+        ),
+        accounts=Accounts(tail=source, apply=source, admin=source),
+    )

@@ -4,76 +4,24 @@ import json
 
 import pymysql
 import pytest
-from recording import (
-    RowsEvent,
-    executed,
-    format_description,
-    record,
-    rows_events,
+from recording import RowsEvent, executed, record, rows_events
+from recording_session import (
+    STAMPS,
+    Session,
+    create,
+    every_column,
+    rebuilt_map,
+    rebuilt_rows,
+    scanned,
 )
-from type_samples import SAMPLES, SQL_MODE, Sample
+from type_samples import SAMPLES, Sample
 
 from meshnode.core.shape import FieldType
-from meshnode.lab.servers import Server
-from meshnode.mysql.builders import (
-    binlog_statement,
-    build_event,
-    build_rows,
-    build_table_map,
-    fde_without_checksum,
-)
+from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.events import EventType
 from meshnode.mysql.keys import key_bitmap, key_image, key_literal, stamp_bitmap, stamp_image
-from meshnode.mysql.rowimage import make_scanner
 from meshnode.mysql.rowvalues import row_values
-from meshnode.mysql.wire import pack_first_low
-
-STAMPS = (
-    "_mesh_ts BIGINT UNSIGNED NOT NULL DEFAULT 0 INVISIBLE, "
-    "_mesh_origin TINYINT UNSIGNED NOT NULL DEFAULT 0 INVISIBLE"
-)
-END_WITHOUT_FOREIGN_KEYS = 3
-FOREIGN_SERVER_ID = 77
-
-
-class Session:
-    """A connection that executes, and applies events with ``BINLOG``."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.connection = server.connect()
-        self.run("DROP DATABASE IF EXISTS types")
-        self.run("CREATE DATABASE types CHARACTER SET utf8mb4")
-        self.run("USE types")
-        self.run(f"SET NAMES utf8mb4, SESSION sql_mode='{SQL_MODE}', time_zone='+00:00'")
-        self.charsets = {
-            int(number): name
-            for number, name in self.run(
-                "SELECT id, character_set_name FROM information_schema.collations"
-            )
-        }
-
-    def run(self, sql: str | bytes) -> tuple:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall()
-
-    def recorded(self, *statements: str, table: str = "") -> list[RowsEvent]:
-        before = executed(self.connection)
-        for statement in statements:
-            self.run(statement)
-        return rows_events(record(self.server, before), table)
-
-    def prepare_to_apply(self) -> None:
-        events = record(self.server, executed(self.connection))
-        description = fde_without_checksum(format_description(events))
-        self.run(binlog_statement([description]))
-        self.run("SET gtid_next='AUTOMATIC'")
-
-    def apply(self, *events: bytes) -> None:
-        self.run("BEGIN")
-        self.run(binlog_statement(events))
-        self.run("COMMIT")
+from meshnode.mysql.tablemap import parse_table_map
 
 
 @pytest.fixture
@@ -83,29 +31,6 @@ async def session(servers) -> Session:
     session.prepare_to_apply()
     yield session
     session.connection.close()
-
-
-def rebuilt_map(event: RowsEvent, table_id: int) -> bytes:
-    shape = event.table_map.shape
-    body = build_table_map(table_id, shape.schema, shape.table, shape.columns, shape.key)
-    return build_event(EventType.TABLE_MAP, FOREIGN_SERVER_ID, body)
-
-
-def rebuilt_rows(
-    event: RowsEvent, type_: int, table_id: int, before: bytes | None, after: bytes | None, rows
-) -> bytes:
-    count = len(event.table_map.shape.columns)
-    body = build_rows(type_, table_id, END_WITHOUT_FOREIGN_KEYS, count, before, after, rows)
-    return build_event(type_, FOREIGN_SERVER_ID, body)
-
-
-def every_column(event: RowsEvent) -> bytes:
-    return pack_first_low([True] * len(event.table_map.shape.columns))
-
-
-def scanned(event: RowsEvent) -> list:
-    scanner = make_scanner(event.table_map)
-    return scanner.scan_write(event.event, event.rows.start, event.rows.stop)
 
 
 def same(sample: Sample, decoded: object, shown: object) -> bool:
@@ -120,10 +45,6 @@ def same(sample: Sample, decoded: object, shown: object) -> bool:
     if sample.shown in ("v+0e0", "v+0"):
         return decoded == shown or sample.name == "enum_error"
     return str(decoded) == shown
-
-
-def create(session: Session, table: str, columns: str, rest: str = "") -> None:
-    session.run(f"CREATE TABLE {table} ({columns}, {STAMPS}{rest})")
 
 
 async def test_every_type_scans_decodes_and_returns(session: Session) -> None:
@@ -217,39 +138,62 @@ def check_key(session: Session, event: RowsEvent) -> None:
     assert session.run(f"SELECT COUNT(*) FROM {shape.table} WHERE x = {x}") == ((0,),), label
 
 
+TOO_LONG = ("char_255", "varchar_700")
+"""For a key of two columns."""
+
+TEXTS = ("abc", "\u00e4\u00d6", "\u042f\u0436", "\u6f22\u5b57", "\u05d0", "it's\\")
+
+
 async def test_keys_in_every_character_set(session: Session) -> None:
-    names = [
+    charsets = [
         name
         for (name,) in session.run(
             "SELECT character_set_name FROM information_schema.character_sets"
         )
     ]
-    assert len(names) > 35
-    for charset in names:
-        session.run("DROP TABLE IF EXISTS k")
+    assert len(charsets) > 35
+    inserts = []
+    for charset in charsets:
         collation = "binary" if charset == "binary" else f"{charset}_bin"
-        if charset == "utf8mb3":
-            collation = "utf8mb3_bin"
-        session.run(
-            f"CREATE TABLE k (x INT, v VARCHAR(20) CHARACTER SET {charset} COLLATE {collation}, "
-            f"w VARCHAR(8) CHARACTER SET latin1, PRIMARY KEY (v), {STAMPS})"
-        )
-        texts = ("abc", "\u00e4\u00d6", "\u042f\u0436", "\u6f22\u5b57", "\u05d0", "it's\\")
-        rows = {}
-        for row, text in enumerate(texts):
-            quoted = pymysql.converters.escape_string(text)
-            for event in session.recorded(
-                f"INSERT IGNORE INTO k (x, v) VALUES ({row}, '{quoted}')"
-            ):
-                ((_, _, key, _, _),) = scanned(event)
-                rows[row] = (event, key)
-        for row, (event, key) in rows.items():
-            column = event.table_map.shape.key_columns[0]
-            assert session.charsets[column.collation] == charset
-            literal = key_literal(event.table_map.shape, session.charsets)(key)
-            found = session.run(f"SELECT x, HEX(v) FROM k WHERE v IN ({literal})")
-            assert [number for number, _ in found] == [row], f"{charset}: {literal}"
-            assert found[0][1].lower() == key[1:].hex(), charset
+        text = f"v VARCHAR(20) CHARACTER SET {charset} COLLATE {collation}"
+        create(session, f"c_{charset}", f"x INT, {text}", ", PRIMARY KEY (v)")
+        inserts += [
+            f"INSERT IGNORE INTO c_{charset} (x, v) "
+            f"VALUES ({row}, '{pymysql.converters.escape_string(text)}')"
+            for row, text in enumerate(TEXTS)
+        ]
+    seen = set()
+    for event in session.recorded(*inserts):
+        shape = event.table_map.shape
+        ((start, stop, key, _, _),) = scanned(event)
+        charset = session.charsets[shape.key_columns[0].collation]
+        seen.add(charset)
+        x = row_values(shape, event.event[start:stop], session.charsets)["x"]
+        literal = key_literal(shape, session.charsets)(key)
+        found = session.run(f"SELECT x, LOWER(HEX(v)) FROM c_{charset} WHERE v IN ({literal})")
+        assert found == ((x, key[1:].hex()),), f"{charset}: {literal}"
+    assert seen == set(charsets)
+
+
+async def test_every_key_type_is_found_within_a_composite_key(session: Session) -> None:
+    samples = [sample for sample in SAMPLES if sample.key and sample.name not in TOO_LONG]
+    inserts = []
+    for number, sample in enumerate(samples):
+        session.run(f"CREATE TABLE k{number} (v {sample.type}, n INT, PRIMARY KEY (v, n))")
+        inserts += [
+            f"INSERT INTO k{number} (v, n) VALUES ({literal}, {row})"
+            for row, literal in enumerate(sample.values)
+        ]
+    events = session.recorded(*inserts)
+    assert len(events) == len(inserts)
+    for event in events:
+        shape = event.table_map.shape
+        ((start, stop, key, _, _),) = scanned(event)
+        n = row_values(shape, event.event[start:stop], session.charsets)["n"]
+        literal = key_literal(shape, session.charsets)(key)
+        find = f"SELECT n FROM {shape.table} WHERE (v, n) IN ({literal}, {literal})"
+        assert session.run(find) == ((n,),), f"{shape.columns[0]} {literal}"
+        assert "PRIMARY" in session.run(f"EXPLAIN FORMAT=TRADITIONAL {find}")[0], literal
 
 
 async def test_high_bytes_of_latin1_keys(session: Session) -> None:
@@ -293,8 +237,6 @@ async def test_a_rebuilt_table_map_means_the_same(session: Session) -> None:
     session.run(f"CREATE TABLE wide (id INT PRIMARY KEY, {columns}, {STAMPS})")
     (event,) = session.recorded("INSERT INTO wide (id) VALUES (1)")
     assert event.table_map.named
-    from meshnode.mysql.tablemap import parse_table_map
-
     shape = event.table_map.shape
     assert {column.type for column in shape.columns} >= set(FieldType) - {FieldType.VAR_STRING}
     body = build_table_map(9, shape.schema, shape.table, shape.columns, shape.key)

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
-"""Not strict, so that an ENUM can take its error value."""
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -111,6 +108,9 @@ _LABELLED = [
     Sample("set_2", f"SET({_SIXTY_FOUR[: _SIXTY_FOUR.index(',' + chr(39) + 'm9')]})", ("0", "511")),
     Sample("set_8", f"SET({_SIXTY_FOUR})", ("0", "1", "18446744073709551615")),
     Sample("enum_latin1", "ENUM('\u00e4','\u00f6') CHARACTER SET latin1", ("1", "2")),
+    Sample("enum_ucs2", "ENUM('\u00e4','b') CHARACTER SET ucs2", ("1", "2")),
+    Sample("set_utf16le", "SET('\u00e4','b') CHARACTER SET utf16le", ("0", "1", "3")),
+    Sample("set_utf32", "SET('\u00e4','b') CHARACTER SET utf32", ("0", "1", "3")),
 ]
 
 _BYTES = [

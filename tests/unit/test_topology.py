@@ -165,9 +165,9 @@ CASES = {
     "no bus folder": ('dir = "bus"', "", "bus.dir", "is missing"),
     "small retention": (
         'dir = "bus"',
-        'dir = "bus"\nmax_bytes = 200000',
+        'dir = "bus"\nmax_bytes = 134217727',
         "bus.max_bytes",
-        "200000.*two segments",
+        "134217727.*two segments",
     ),
     "tables not an array": ('["shop.*"]', '"shop.*"', "replicate.tables", "an array"),
     "no tables": ('["shop.*"]', "[]", "replicate.tables", "names no table"),

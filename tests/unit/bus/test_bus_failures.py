@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from topic_files import REGION, SOON, append, flip, newest_segment, read_all
+from topic_files import REGION, SOON, append, flip, newest_segment, open_log, read_all
 
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
@@ -110,6 +110,27 @@ async def test_after_a_failed_fsync_no_append_succeeds(
     await writer.append(b"anew")
     await writer.close()
     assert await read_all(tmp_path / REGION) == [b"durable", b"first", b"anew"]
+
+
+@pytest.mark.parametrize("step", ["sync", "write"])
+def test_the_log_itself_takes_no_append_after_a_failed_one(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "injected")
+
+    log = open_log(tmp_path / REGION, LogOptions(sync=disk.sync))
+    if step == "sync":
+        disk.error = OSError(errno.EIO, "injected")
+    else:
+        monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(BusBroken, match="injected"):
+        log.append([b"first"])
+    disk.error = None
+    monkeypatch.undo()
+    with pytest.raises(BusBroken, match="injected"):
+        log.append([b"second"])
+    log.close()
 
 
 async def test_a_full_disk_shows_nothing_and_can_be_mended(

@@ -14,7 +14,7 @@ from topic_files import append_unacknowledged, newest_segment, open_log, read_al
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
 from meshnode.bus.port import ORIGIN, Position, RetentionPassed
-from meshnode.bus.segment import load_mark
+from meshnode.bus.segment import SEGMENT_HEADER, load_mark
 
 OPTIONS = LogOptions(segment_bytes=300, keep_seconds=0.0)
 SIZES = st.lists(st.integers(0, 200), min_size=1, max_size=6)
@@ -70,9 +70,7 @@ class LogModel(RuleBasedStateMachine):
         before = load_mark(self.topic / "end")
         assert before is not None
         path = newest_segment(self.topic)
-        base = int(path.stem)
-        header = 48
-        floor = max(before.place.end - base, 0) + header
+        floor = max(before.place.end - int(path.stem), 0) + SEGMENT_HEADER.size
         os.truncate(path, max(floor, path.stat().st_size - torn))
         self.log = open_log(self.topic, OPTIONS)
         # Whatever prefix of them was whole may have been kept.
@@ -125,7 +123,9 @@ class LogModel(RuleBasedStateMachine):
         reader = bus.reader("osaka")
         found: list[tuple[bytes, Position]] = []
         end = await reader.end()
-        while position not in (end, ORIGIN) or (position == ORIGIN != await reader.begin() != end):
+        if position == ORIGIN:
+            position = await reader.begin()
+        while position != end:
             for record in await reader.read(position, 400):
                 found.append((record.payload, record.after))
                 position = record.after

@@ -1,11 +1,13 @@
 """Opening a topic after a crash, a loss of power, and damage."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from topic_files import (
+    SOON,
     append,
     append_unacknowledged,
     flip,
@@ -255,3 +257,21 @@ async def test_after_a_failed_fsync_the_frames_are_written_again(
     mark = steps.index(f"write {len((topic / 'end').read_bytes())}")
     assert "sync" in steps[again:mark]
     assert await read_all(topic) == [b"a", b"only in memory"]
+
+
+async def test_a_reader_waits_for_the_recovery_after_a_loss_of_power(topic: Path) -> None:
+    (begin,) = append(topic, b"a")
+    mark = (topic / "end").read_bytes()
+    read_before = append(topic, b"b", b"c")[0]
+    (topic / "end").write_bytes(mark)
+    reboot(topic)
+    bus = FileBus(topic.parent)
+    reader = bus.reader(topic.name)
+    assert await reader.end() == begin
+    reading = asyncio.create_task(reader.read(read_before, 1000))
+    done, _ = await asyncio.wait({reading}, timeout=0.1)
+    assert not done, "the end mark is an old one: nothing is wrong with the position"
+    append(topic)
+    (record,) = await asyncio.wait_for(reading, SOON)
+    assert record.payload == b"c"
+    await bus.close()

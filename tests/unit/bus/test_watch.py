@@ -2,7 +2,8 @@
 
 import asyncio
 import errno
-from collections.abc import Iterator
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ LONG = 60.0
 SOON = 20.0
 
 
+def put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     made = tmp_path / "end"
@@ -23,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def watcher() -> Iterator[FileWatcher]:
+async def watcher() -> AsyncIterator[FileWatcher]:
     made = FileWatcher()
     yield made
     made.close()
@@ -36,7 +41,7 @@ async def test_a_change_wakes_everybody_who_waits_for_this_file(
     other.write_bytes(b"0")
     waiters = [watcher.arm(path, LONG) for _ in range(3)]
     elsewhere = watcher.arm(other, LONG)
-    path.write_bytes(b"1")
+    put(path, b"1")
     await asyncio.wait_for(asyncio.gather(*waiters), SOON)
     assert not elsewhere.done()
     elsewhere.cancel()
@@ -45,7 +50,7 @@ async def test_a_change_wakes_everybody_who_waits_for_this_file(
 async def test_a_change_after_arming_is_not_missed(watcher: FileWatcher, path: Path) -> None:
     for number in range(50):
         waiter = watcher.arm(path, LONG)
-        path.write_bytes(b"%d" % number)
+        put(path, b"%d" % number)
         await asyncio.sleep(0)
         await asyncio.wait_for(waiter, SOON)
 
@@ -58,12 +63,12 @@ async def test_a_file_that_is_replaced_wakes_and_can_be_waited_for_again(
     watcher: FileWatcher, path: Path
 ) -> None:
     waiter = watcher.arm(path, LONG)
-    path.unlink()
+    os.unlink(path)
     await asyncio.wait_for(waiter, SOON)
     await asyncio.wait_for(watcher.arm(path, LONG), SOON)  # it is not there: it looks again soon
-    path.write_bytes(b"new")
+    put(path, b"new")
     waiter = watcher.arm(path, LONG)
-    path.write_bytes(b"newer")
+    put(path, b"newer")
     await asyncio.wait_for(waiter, SOON)
 
 

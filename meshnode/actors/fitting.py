@@ -1,0 +1,83 @@
+"""Which of a stream's tables may be written here, and how."""
+
+from collections.abc import Iterable
+
+from meshnode.actors.board import Board
+from meshnode.actors.watcher import View
+from meshnode.core.change import Table
+from meshnode.core.shape import Unfit, Wider, compare
+from meshnode.errors import Halt
+from meshnode.mysql import catalog
+from meshnode.mysql.queries import CatalogRows
+from meshnode.mysql.session import Session
+
+
+class Fitting:
+    """Compares tables with the local ones once, and again when definitions change.
+
+    ``wide`` holds the tables that have more columns here than at the origin.
+    """
+
+    def __init__(self, session: Session, view: View, board: Board) -> None:
+        self.session = session
+        self.view = view
+        self.board = board
+        self.wide: set[Table] = set()
+        self._fits: set[Table] = set()
+        self._definitions = board.definitions
+
+    async def require(self, tables: Iterable[Table]) -> None:
+        """Halt unless every table may be written here; to be called outside a transaction."""
+        if self._definitions != self.board.definitions:
+            self._definitions = self.board.definitions
+            self._fits.clear()
+            self.wide.clear()
+        for table in tables:
+            if table not in self._fits:
+                await self._examine(table)
+                self._fits.add(table)
+
+    async def _examine(self, table: Table) -> None:
+        if not self.view.now.matches(table.schema, table.name):
+            raise Halt(
+                f"the stream writes table {table.title}, which the topology does not replicate",
+                "compare the topology files of the regions (`meshnode status` shows digests)",
+            )
+        active = await self.session.query(
+            f"SELECT 1 FROM meshnode.tables WHERE digest = '{table.digest}' AND state = 'active'"
+        )
+        if not active:
+            raise Halt(
+                f"table {table.title} is not replicated here yet",
+                "run `meshnode init` for this region; the stream then goes on by itself",
+            )
+        local = await catalog.read(CatalogRows(self.session), table.schema, table.name)
+        if local is None:
+            raise Halt(
+                f"table {table.title} does not exist here",
+                "create it as it is in the other regions, then run `meshnode init`",
+            )
+        fit = compare(table.shape, local.shape)
+        if isinstance(fit, Unfit):
+            raise Halt(
+                f"the definitions differ: {fit.reason}",
+                "docs/OPERATING.md, 'Changing a table': bring the definitions together; "
+                "the stream then goes on by itself",
+            )
+        if isinstance(fit, Wider):
+            self._require_wider(table, local, fit)
+            self.wide.add(table)
+
+    def _require_wider(self, table: Table, local: catalog.Table, fit: Wider) -> None:
+        count = len(table.shape.columns)
+        if fit.positions != tuple(range(count)):
+            raise Halt(
+                f"table {table.title} has more columns here, but not behind the source's last one",
+                "add the same columns in the other regions; the stream then goes on by itself",
+            )
+        for column, default in zip(local.shape.columns[count:], local.defaults[count:]):
+            if default is not catalog.Default.LITERAL:
+                raise Halt(
+                    f"column `{column.name}` of {table.title} has no literal default",
+                    "give it one, or add the column in the other regions",
+                )

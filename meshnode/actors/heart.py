@@ -1,0 +1,133 @@
+"""The heart: one row a second, written through MySQL so that it takes its place in the binlog.
+
+The beat carries the wall time, what this region has applied of each other, and
+the frontier.  In the same transaction the newest acknowledged frame goes into
+``meshnode.member``, under the epoch: where a successor starts to read.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from meshnode import __version__
+from meshnode.accounts import Account
+from meshnode.actors.board import Board
+from meshnode.actors.kernel import Actor, State
+from meshnode.core.frontier import frontier
+from meshnode.errors import Fenced
+from meshnode.mysql.mending import CLOCK
+from meshnode.mysql.records import raw, text
+from meshnode.mysql.session import Session, connect
+from meshnode.topology import Region
+
+
+class Heart(Actor):
+    """Writes the heartbeat of ``region`` every ``seconds``."""
+
+    def __init__(
+        self,
+        region: Region,
+        login: Account,
+        board: Board,
+        seconds: float,
+        digest: Callable[[], str],
+        states: Callable[[], list[State]],
+    ) -> None:
+        super().__init__("heart")
+        self.region = region
+        self.login = login
+        self.board = board
+        self.seconds = seconds
+        self.digest = digest
+        self.states = states
+
+    async def run(self) -> None:
+        """Beat until cancelled; Fenced when the epoch is not ours any more."""
+        await self.board.claimed()
+        session = await connect(self.region, self.login, "heart")
+        self.board.threads.add(session.thread_id)
+        loop = asyncio.get_running_loop()
+        try:
+            self.board.promised = max(
+                self.board.promised,
+                int(str(await session.value(
+                    f"SELECT frontier FROM meshnode.heartbeat WHERE region = {self.region.id}"
+                ) or 0)),
+            )  # fmt: skip
+            self.running()
+            due = loop.time()
+            while True:
+                await self.beat(session)
+                due = max(due + self.seconds, loop.time())
+                await asyncio.sleep(due - loop.time())
+        finally:
+            self.board.threads.discard(session.thread_id)
+            session.close()
+
+    async def beat(self, session: Session) -> None:
+        """Write one heartbeat."""
+        board = self.board
+        now = int(str((await session.query(CLOCK))[0][0]))
+        oldest = await self._oldest_open(session, now)
+        heard = [peer.heard_us for peer in board.peers.values() if peer.heard_us]
+        promise = frontier(now, oldest, max(heard, default=None), board.promised)
+        # Raised before the row is written: a lift meanwhile must already clear it.
+        board.promised = promise
+        tail = board.tail
+        await session.query("BEGIN")
+        try:
+            await session.query(
+                f"UPDATE meshnode.member SET tail_position = {raw(tail.position)},"
+                f" tail_seq = {tail.seq}, tail_gtids = {text(tail.gtids)},"
+                f" tail_frontier = {tail.frontier}, tail_epoch = {board.epoch}"
+                f" WHERE epoch = {board.epoch}"
+            )
+            if session.found != 1 and not board.raising:
+                raise Fenced(
+                    f"region {self.region.name}: meshnode.member no longer has epoch {board.epoch}",
+                    "another node of this region took over: run only one",
+                )
+            await session.query(
+                f"UPDATE meshnode.heartbeat SET beat = beat + 1, wall_us = {now},"
+                f" frontier = {promise}, body = {text(self._body())}"
+                f" WHERE region = {self.region.id}"
+            )
+            await session.query("COMMIT")
+        except BaseException:
+            if not session.closed:
+                await session.rollback()
+            raise
+
+    async def _oldest_open(self, session: Session, now: int) -> int | None:
+        """When the oldest client transaction began, in microseconds since 1970."""
+        own = ",".join(map(str, sorted(self.board.threads))) or "0"
+        rows = await session.query(
+            "SELECT MIN(UNIX_TIMESTAMP(trx_started)) * 1000000 FROM information_schema.innodb_trx"
+            f" WHERE trx_mysql_thread_id NOT IN ({own}) AND trx_mysql_thread_id <> 0"
+        )
+        started = rows[0][0] if rows else None
+        return None if started is None else int(float(str(started)))
+
+    def _body(self) -> str:
+        board = self.board
+        return orjson.dumps(
+            {
+                "v": 1,
+                "node": __version__,
+                "digest": self.digest(),
+                "applied": {
+                    str(origin): [peer.seq, peer.frontier, peer.position.hex(), peer.heard_us]
+                    for origin, peer in board.peers.items()
+                },
+                "counts": dict(board.counts),
+                "actors": [
+                    {
+                        "name": state.name, "state": state.state, "reason": state.reason,
+                        "remedy": state.remedy, "since": round(state.since, 3),
+                        "restarts": state.restarts,
+                    }
+                    for state in self.states()
+                ],
+            }
+        ).decode()  # fmt: skip

@@ -1,0 +1,159 @@
+"""The intake: reads a peer's topic ahead of its applier and makes items ready.
+
+Frames are decoded, judged by the ledger, and their images scanned here, while
+the applier waits for MySQL.  Of a huge transaction only the place is kept: it is
+handed on when its last part has been seen, and read again while it is applied.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from meshnode.actors.kernel import Mailbox
+from meshnode.bus.port import BusReader, Position, Record
+from meshnode.core.change import Table
+from meshnode.core.check import Scanned, scan
+from meshnode.core.ledger import Ledger
+from meshnode.core.wire import PART, Frame, Item, Sender, decode
+from meshnode.mysql.maps import make_table
+
+READ_BYTES = 1024 * 1024
+ITEM_WEIGHT = 300
+
+
+class Mark(NamedTuple):
+    """What ``meshnode.applied`` says once an item is applied; times in microseconds."""
+
+    seq: int
+    tx_id: str
+    position: Position
+    stream_epoch: int
+    frontier: int
+    heard_us: int
+    commit_us: int
+
+
+class Huge(NamedTuple):
+    """A transaction in parts: its items are ``first..last``, from ``position`` on."""
+
+    position: Position
+    first: int
+    last: int
+    tx_id: str
+
+
+@dataclass(slots=True)
+class Ready:
+    """One step of a stream: an item, a huge transaction, or only a mark (heartbeat, void parts)."""
+
+    mark: Mark
+    format: bytes = b""
+    item: Item | None = None
+    tables: tuple[Table, ...] | list[Table] = ()
+    scanned: tuple[Scanned, ...] | list[Scanned] = ()
+    huge: Huge | None = None
+    rows: int = 0
+    size: int = 0
+
+
+class TableCache:
+    """Tables of one stream by their table map, so that equal maps are one table."""
+
+    def __init__(self) -> None:
+        self._tables: dict[bytes, Table] = {}
+
+    def of(self, frame: Frame) -> list[Table]:
+        """The frame's tables, in its order."""
+        found = []
+        for body in frame.tables:
+            table = self._tables.get(body[6:])
+            if table is None:
+                table = self._tables[body[6:]] = make_table(body)
+            found.append(table)
+        return found
+
+
+class Intake:
+    """Reads one stream from ``position`` into ``outbox``."""
+
+    def __init__(
+        self,
+        reader: BusReader,
+        sender: Sender,
+        ledger: Ledger,
+        position: Position,
+        cache: TableCache,
+        outbox: Mailbox[Ready],
+    ) -> None:
+        self.reader = reader
+        self.sender = sender
+        self.ledger = ledger
+        self.position = position
+        self.cache = cache
+        self.outbox = outbox
+        self.open: Huge | None = None
+        self.heard_us = 0
+        self.frontier = 0
+
+    async def run(self) -> None:
+        """Read for ever; Halt on what the ledger or the bus refuses."""
+        while True:
+            for record in await self.reader.read(self.position, READ_BYTES):
+                await self._record(record)
+                self.position = record.after
+
+    async def _record(self, record: Record) -> None:
+        content = decode(record.payload, self.sender)
+        items = self.ledger.take(content)
+        if not isinstance(content, Frame):
+            self.open = None
+            if self.ledger.voided:
+                mark = self._mark(self.ledger.voided[-1], "", record.after, 0)
+                await self.outbox.put(Ready(mark), ITEM_WEIGHT)
+            return
+        tables = self.cache.of(content) if items else []
+        for number, item in enumerate(items, 1):
+            place = record.after if number == len(items) else record.start
+            if item.beat is not None:
+                self.heard_us = max(self.heard_us, item.beat.wall_us)
+                self.frontier = max(self.frontier, item.beat.frontier)
+            mark = self._mark(item.seq, item.tx_id, place, item.commit_us)
+            if item.kind == PART:
+                await self._part(item, mark, record, content.fde)
+                continue
+            size = sum(len(op.rows) for op in item.ops)
+            scanned = scan(item, tables, self.sender.name)
+            rows = sum(len(op.found) for op in scanned)
+            ready = Ready(mark, content.fde, item, tables, scanned, None, rows, size)
+            await self.outbox.put(ready, size + ITEM_WEIGHT)
+
+    async def _part(self, item: Item, mark: Mark, record: Record, fde: bytes) -> None:
+        if self.open is None:
+            self.open = Huge(record.start, item.seq, item.seq, item.tx_id)
+        if item.last:
+            huge = self.open._replace(last=item.seq)
+            self.open = None
+            await self.outbox.put(Ready(mark, fde, huge=huge), ITEM_WEIGHT)
+
+    def _mark(self, seq: int, tx_id: str, position: Position, commit_us: int) -> Mark:
+        return Mark(
+            seq, tx_id, position, self.ledger.epoch, self.frontier, self.heard_us, commit_us
+        )
+
+
+async def parts_of(huge: Huge, reader: BusReader, sender: Sender, cache: TableCache):
+    """The parts of ``huge`` as :class:`Ready` without marks, read again one record at a time."""
+    position = huge.position
+    while True:
+        for record in await reader.read(position, READ_BYTES):
+            position = record.after
+            content = decode(record.payload, sender)
+            if not isinstance(content, Frame):
+                continue
+            tables = cache.of(content)
+            for item in content.items:
+                if item.seq < huge.first or item.kind != PART or item.tx_id != huge.tx_id:
+                    continue
+                scanned = scan(item, tables, sender.name)
+                yield content.fde, item, tables, scanned
+                if item.seq == huge.last:
+                    return

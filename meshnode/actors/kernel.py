@@ -1,0 +1,209 @@
+"""Actors: named tasks that are restarted, with their state and its reason in view.
+
+An actor's ``run`` does its work until it is cancelled or raises.  What it raises
+says what happens next: ``Retry`` restarts it after a short, growing pause;
+``Halt`` keeps it halted, with the reason shown, and tries again at leisure, so
+that it goes on by itself once an operator has removed the cause; ``Fenced``
+ends the whole node.  Anything else is a defect: it is shown with its place and
+handled like ``Retry``, because stopping would help nobody.
+
+A mailbox is bounded by weight (bytes, rows): a slow consumer slows its producer
+and nothing else.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from meshnode.errors import Fenced, Halt, MeshError, Park, Refused, Retry
+
+log = logging.getLogger("meshnode")
+
+Content = TypeVar("Content")
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 5.0
+HALT_PAUSE = 2.0
+SETTLED_AFTER = 10.0
+"""An actor that ran this long (seconds) starts again with the first pause."""
+
+
+class Mailbox(Generic[Content]):
+    """A queue between two actors, bounded by the total weight of what waits.
+
+    One entry always goes in, however heavy, so nothing can be too large to pass.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.weight = 0
+        self._entries: deque[tuple[Content, int]] = deque()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def full(self) -> bool:
+        return self.weight >= self.capacity
+
+    async def put(self, content: Content, weight: int) -> None:
+        """Wait for room, then leave ``content``."""
+        while self.weight >= self.capacity:
+            self._room.clear()
+            await self._room.wait()
+        self._entries.append((content, weight))
+        self.weight += weight
+        self._changed.set()
+
+    async def wait(self) -> None:
+        """Wait until something is there."""
+        while not self._entries:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def take(self, weight: int) -> list[Content]:
+        """What waits, oldest first, up to ``weight`` (at least one entry if any)."""
+        taken: list[Content] = []
+        total = 0
+        while self._entries and (not taken or total + self._entries[0][1] <= weight):
+            content, size = self._entries.popleft()
+            taken.append(content)
+            total += size
+        self.weight -= total
+        if self.weight < self.capacity:
+            self._room.set()
+        return taken
+
+    def peek(self) -> Content | None:
+        """The oldest entry, left where it is."""
+        return self._entries[0][0] if self._entries else None
+
+
+@dataclass
+class State:
+    """What is to be seen of an actor; ``since`` in seconds since 1970."""
+
+    name: str
+    state: str = "starting"
+    reason: str = ""
+    remedy: str = ""
+    since: float = field(default_factory=time.time)
+    restarts: int = 0
+
+    def set(self, state: str, reason: str = "", remedy: str = "") -> None:
+        """Note a change; the time stays when nothing changed."""
+        if (state, reason) != (self.state, self.reason):
+            self.since = time.time()
+        self.state, self.reason, self.remedy = state, reason, remedy
+
+
+class Actor:
+    """A named piece of work; ``run`` returns only when it is done for good."""
+
+    def __init__(self, name: str) -> None:
+        self.state = State(name)
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        raise NotImplementedError
+
+    def running(self) -> None:
+        """To be called when the actor is past its start: it now does its work."""
+        self.state.set("running")
+
+
+class Supervisor:
+    """Runs actors until :meth:`stop` or until one of them is fenced."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self.actors: dict[str, Actor] = {}
+        self.verdict: MeshError | None = None
+        self._sleep = sleep
+        self._stop = asyncio.Event()
+
+    def stop(self, why: MeshError | None = None) -> None:
+        """Ask all actors to end; ``why`` is raised by :meth:`run`."""
+        self.verdict = self.verdict or why
+        self._stop.set()
+
+    async def run(self, actors: Iterable[Actor]) -> None:
+        """Supervise ``actors``; returns when stopped, raises when a node must not go on."""
+        for actor in actors:
+            self.actors[actor.name] = actor
+        tasks = [
+            asyncio.create_task(self._supervise(actor), name=actor.name)
+            for actor in self.actors.values()
+        ]
+        try:
+            await self._stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self.verdict is not None:
+            raise self.verdict
+
+    async def _supervise(self, actor: Actor) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            try:
+                await actor.run()
+            except asyncio.CancelledError:
+                actor.state.set("stopped")
+                raise
+            except BaseException as error:
+                error = alone(error)
+                if isinstance(error, Fenced):
+                    actor.state.set("fenced", error.what, error.remedy)
+                    self.stop(error)
+                    return
+                wait = self._note(actor.state, error)
+            else:
+                actor.state.set("finished")
+                return
+            if time.monotonic() - began > SETTLED_AFTER:
+                pause = FIRST_PAUSE
+            actor.state.restarts += 1
+            await self._sleep(max(wait, pause))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _note(self, state: State, error: BaseException) -> float:
+        """Show ``error``; the least pause before the next try."""
+        if isinstance(error, Halt | Refused | Park):
+            if state.state != "halted" or state.reason != error.what:
+                log.error("%s halted: %s", state.name, error)
+            state.set("halted", error.what, error.remedy)
+            return HALT_PAUSE
+        if isinstance(error, Retry):
+            log.info("%s retries: %s", state.name, error)
+            state.set("retrying", error.what, error.remedy)
+            return 0.0
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("%s failed: %r", state.name, error, exc_info=error)
+        reason = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
+        state.set("failed", reason, "this is a defect: please report it with the log")
+        return 0.0
+
+
+def alone(error: BaseException) -> BaseException:
+    """The one error that matters inside a group of a task group: a Fenced, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inner = [alone(each) for each in error.exceptions]
+    for each in inner:
+        if isinstance(each, Fenced):
+            return each
+    return inner[0]

@@ -1,0 +1,178 @@
+"""The mender: makes a batch of local transactions true, and a frame of it.
+
+For each batch: learn the canonical form of character keys, look up the
+tombstones of what was written, let the core judge, lift and bury what it says,
+and only when that is committed hand the frame on.  After a crash in between the
+same judgement is made again, and finds the stamps changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshnode.actors.board import Board
+from meshnode.core.change import Mended, NetKey, Table, Transaction, net_effects
+from meshnode.core.mend import (
+    Examined,
+    Examiner,
+    Fate,
+    Lift,
+    keys_to_look_up,
+    to_item,
+)
+from meshnode.core.stamp import Stamp
+from meshnode.core.wire import HEARTBEAT, Item
+from meshnode.mysql.gtid import GtidSet
+from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.mending import LATE, Mending, key_hash
+from meshnode.mysql.records import raw
+
+
+@dataclass(slots=True)
+class Draft:
+    """A frame without its numbers: what the publisher counts and appends."""
+
+    format: bytes
+    server: str
+    promised: int
+    resume: str
+    tables: list[bytes]
+    items: list[Item]
+
+
+class TableNumbers(dict):
+    """A table's place in the frame, given out in the order of first use."""
+
+    def __missing__(self, table: Table) -> int:
+        self[table] = number = len(self)
+        return number
+
+
+class Mender:
+    """Turns batches into drafts; ``executed`` is the set of transactions passed so far."""
+
+    def __init__(
+        self,
+        mending: Mending,
+        lookups: Lookups,
+        examiner: Examiner,
+        board: Board,
+        known: Mapping[str, Table],
+        executed: GtidSet,
+    ) -> None:
+        self.mending = mending
+        self.lookups = lookups
+        self.examiner = examiner
+        self.board = board
+        self.known = known
+        self.executed = executed
+        self.held: dict[tuple[str, bytes], Mended] = {}
+
+    async def load(self) -> None:
+        """Take over the keys that were held back before this process started."""
+        rows = await self.mending.session.query(
+            "SELECT digest, HEX(row_key), seen_ts, seen_origin, base_ts, base_origin, base_row"
+            " FROM meshnode.mend"
+        )
+        for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row in rows:
+            self.held[(str(digest), bytes.fromhex(str(key)))] = Mended(
+                Stamp(seen_ts, seen_origin), Stamp(base_ts, base_origin), bool(base_row)
+            )
+
+    async def draft(self, batch: list[Transaction]) -> Draft:
+        """The draft of one batch, whatever it needs mended being committed."""
+        promised = self.examiner.promised
+        await self._fold(batch)
+        nets = [net_effects(tx, self.known) for tx in batch]
+        wanted = keys_to_look_up(nets)
+        keys = {at: net.key for each in nets for at, net in each.items() if at in wanted}
+        tombstones, locked = await self.mending.tombstones(keys.items())
+        examined = [
+            self.examiner.examine(tx, each, tombstones, locked) for tx, each in zip(batch, nets)
+        ]
+        await self._mend(examined, batch[0].format)
+        numbers = TableNumbers()
+        items = []
+        for each in examined:
+            item = to_item(each, tombstones, self._bases(each), numbers)
+            if item is not None:
+                items.append(item)
+                self._count(each, item)
+            for gtid in each.tx.passed:
+                self.executed.add(gtid)
+        return Draft(
+            batch[0].format, batch[0].server, promised, str(self.executed),
+            [table.map_body for table in numbers], items,
+        )  # fmt: skip
+
+    async def _fold(self, batch: list[Transaction]) -> None:
+        wanted: list[tuple[Table, bytes]] = []
+        for tx in batch:
+            for op in tx.ops:
+                if op.table.folds is not None:
+                    wanted += ((op.table, key) for key in op.keys())
+            for table, key, _, _ in tx.partial:
+                wanted.append((table, key))
+            for digest, key, _ in tx.tombstones:
+                table = self.known.get(digest)
+                if table is not None and table.folds is not None:
+                    wanted.append((table, key))
+        if wanted:
+            await self.lookups.fold(self.mending.session, wanted)
+
+    async def _mend(self, examined: list[Examined], fde: bytes) -> None:
+        # A key may be lifted only once: an earlier touch in the batch is superseded.
+        lifts: dict[NetKey, Lift] = {}
+        early: list[Lift] = []
+        for each in examined:
+            for at, lift in each.lifts.items():
+                if at in lifts:
+                    early.append(lifts.pop(at))
+                lifts[at] = lift
+        late = [tombstone for each in examined for tombstone in each.late.values()]
+        for tombstone in await self.mending.bury(late, fde):
+            await self._hold_late(tombstone)
+        await self.mending.lift(early, fde, lambda: self.board.promised)
+        await self.mending.lift(list(lifts.values()), fde, lambda: self.board.promised)
+        for lift in (*early, *lifts.values()):
+            if lift.fate is Fate.HELD:
+                self.held[(lift.table.digest, lift.key)] = Mended(
+                    lift.seen or lift.base, lift.base, lift.base_row
+                )
+        self.board.counts["late_tombstones"] += len(late)
+
+    async def _hold_late(self, late) -> None:
+        await self.mending.session.query(
+            "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
+            f" base_ts, base_origin, base_row, at) VALUES ('{late.table.digest}',"
+            f"{raw(key_hash(late.key))},{raw(late.key)},{late.stamp.ts},{late.stamp.origin},"
+            f"0,0,{LATE},UTC_TIMESTAMP(6))"
+        )
+
+    def _bases(self, examined: Examined) -> dict[NetKey, Mended]:
+        """What rows of this transaction replaced that the stream has never shown."""
+        if not self.held and not examined.tx.mended:
+            return {}
+        found: dict[NetKey, Mended] = {}
+        for at, net in examined.nets.items():
+            key = (net.table.digest, net.key)
+            note = examined.tx.mended.get(key) or self.held.get(key)
+            if note is not None:
+                found[at] = note
+                if at not in examined.lifts:
+                    self.held.pop(key, None)
+        return found
+
+    def _count(self, examined: Examined, item: Item) -> None:
+        counts = self.board.counts
+        if item.kind == HEARTBEAT:
+            return
+        if item.last:
+            counts["published_transactions"] += 1
+        counts["published_rows"] += examined.tx.rows
+        for lift in examined.lifts.values():
+            if lift.fate is Fate.LIFTED:
+                counts["lifts"] += 1
+            elif lift.fate is Fate.HELD:
+                counts["held"] += 1
+            elif lift.reason.name != "TOMBSTONE":
+                counts["overtaken"] += 1

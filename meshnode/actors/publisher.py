@@ -1,0 +1,38 @@
+"""The publisher: counts items, appends frames, and remembers where the topic ends."""
+
+from meshnode.actors.board import Board, Tail
+from meshnode.actors.kernel import Mailbox
+from meshnode.actors.mender import Draft
+from meshnode.actors.takeover import Member
+from meshnode.bus.port import BusWriter
+from meshnode.core.ledger import Ledger
+from meshnode.core.wire import VERSION, Frame, encode
+
+
+async def publish(
+    writer: BusWriter, inbox: Mailbox[Draft], ledger: Ledger, member: Member, board: Board
+) -> None:
+    """Append a frame for each draft, for ever; ``ledger`` says where the count stands.
+
+    A draft without items is not appended: its resume position travels with the
+    next one, at the latest with the next heartbeat.
+    """
+    while True:
+        await inbox.wait()
+        for draft in inbox.take(1):
+            if not draft.items:
+                continue
+            for item in draft.items:
+                ledger.seq += 1
+                item.seq = ledger.seq
+                if item.beat is not None:
+                    ledger.promised = max(ledger.promised, item.beat.frontier)
+            frame = Frame(
+                VERSION, member.mesh, member.region, member.incarnation, board.epoch,
+                draft.server, draft.format, draft.promised, draft.resume, draft.tables,
+                draft.items,
+            )  # fmt: skip
+            position = await writer.append(encode(frame))
+            board.counts["published_frames"] += 1
+            if draft.items[-1].last:
+                board.tail = Tail(position, ledger.seq, draft.resume, ledger.promised)

@@ -1,0 +1,45 @@
+"""The tailer: reads the binlog and hands local transactions to the mender."""
+
+import asyncio
+
+from meshnode.actors.kernel import Mailbox
+from meshnode.core.change import Transaction
+from meshnode.errors import Fenced
+from meshnode.mysql.assemble import Assembler
+from meshnode.mysql.stream import Stream
+
+PACKETS_BETWEEN_TURNS = 100
+"""Packets that are already here are read in one go; after so many the others get a turn."""
+
+TRANSACTION_WEIGHT = 200
+"""Bytes that a transaction counts beside its images."""
+
+
+async def tail(
+    stream: Stream, assembler: Assembler, outbox: Mailbox[Transaction], epoch: int
+) -> None:
+    """Feed packets to the assembler and its transactions to ``outbox``, for ever.
+
+    Raises Fenced when the binlog shows that a process with a higher epoch has
+    taken the region over.
+    """
+    turn = 0
+    while True:
+        assembler.feed(await stream.read())
+        if assembler.out:
+            for transaction in assembler.out:
+                await outbox.put(transaction, transaction.size + TRANSACTION_WEIGHT)
+            assembler.out.clear()
+            if assembler.notices.epoch > epoch:
+                break
+        turn += 1
+        if turn >= PACKETS_BETWEEN_TURNS:
+            turn = 0
+            await asyncio.sleep(0)
+            if assembler.notices.epoch > epoch:
+                break
+    raise Fenced(
+        f"another process has taken region {assembler.notices.region} over "
+        f"(epoch {assembler.notices.epoch}, this one has {epoch})",
+        "run one node for each region",
+    )

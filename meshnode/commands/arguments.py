@@ -1,0 +1,75 @@
+"""What all commands share: the topology option, help that keeps its lines, JSON on stdout."""
+
+import argparse
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from meshnode import topology
+from meshnode.topology import Topology
+
+TOPOLOGY_VARIABLE = "MESHNODE_TOPOLOGY"
+
+Handler = Callable[[argparse.Namespace], Awaitable[int]]
+"""Runs a command and returns its exit code."""
+
+
+def add_command(
+    subparsers: Any,
+    name: str,
+    handler: Handler | None,
+    summary: str,
+    description: str,
+    *,
+    topology_option: bool = True,
+) -> argparse.ArgumentParser:
+    """Add a command; ``description`` is shown as it is, below the one line of ``summary``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description.strip()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if handler is not None:
+        parser.set_defaults(handler=handler)
+    if topology_option:
+        add_topology(parser)
+    return parser
+
+
+def add_topology(parser: argparse.ArgumentParser) -> None:
+    """``--topology FILE``, by default from the environment."""
+    default = os.environ.get(TOPOLOGY_VARIABLE)
+    parser.add_argument(
+        "--topology",
+        metavar="FILE",
+        default=default,
+        required=not default,
+        help=f"the topology file of the mesh (default: environment variable {TOPOLOGY_VARIABLE})",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def load(args: argparse.Namespace) -> Topology:
+    """The topology that the command was given; TopologyError where it is wrong."""
+    return topology.load(args.topology)
+
+
+def print_json(value: object) -> None:
+    """One JSON document and a newline on stdout."""
+    text = orjson.dumps(
+        value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    ).decode()
+    print(text)
+
+
+def say(text: str) -> None:
+    """A line for people on stderr, so that stdout stays clean for what was asked for."""
+    print(text, file=sys.stderr, flush=True)

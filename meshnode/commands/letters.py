@@ -1,0 +1,7 @@
+"""``conflicts``, ``dead-letters`` and ``skip``."""
+
+from typing import Any
+
+
+def add_parsers(commands: Any) -> None:
+    pass

@@ -1,0 +1,270 @@
+"""Has every region applied everything?  Answered by rounds of heartbeats.
+
+Theory of operation.  A heartbeat is an ordinary row of its region's binlog, so a
+beat that a region wrote after the call stands behind everything it had
+committed before it, and a region that has applied that beat has applied all of
+that.  A *round* is: one such beat of every region, applied by every other.
+
+One round is not enough where a tailer lifts: the lifted row comes round in the
+binlog again, behind the beat.  The lifts that a round caused are counted in the
+beats of the next one, and stood in the binlog before those beats.  So the
+answer is yes after the first round that counts no more lifts than the round
+before it, with nothing left in ``meshnode.mend``.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from meshnode import accounts
+from meshnode.errors import MeshError, Refused
+from meshnode.mysql.control import Control, connect
+from meshnode.topology import Region, Topology
+
+LOOK_SECONDS = 0.1
+"""Pause between two looks at all regions."""
+
+HEALTHY = frozenset({"running", "finished"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What one region says of itself: its newest beat, and what it has applied of others.
+
+    ``heard`` maps a region id to the wall time (microseconds since 1970) in the
+    newest of its beats that is applied here.
+    """
+
+    beat: int
+    wall_us: int
+    mends: int
+    body: Mapping[str, Any]
+    heard: Mapping[int, int]
+
+    @property
+    def lifts(self) -> int:
+        return int(self.body.get("counts", {}).get("lifts", 0))
+
+    def troubles(self) -> list[str]:
+        """Actors that do not run, each with its reason."""
+        return [
+            f"{actor['name']} {actor['state']}"
+            + (f": {actor['reason']}" if actor["reason"] else "")
+            for actor in self.body.get("actors", [])
+            if actor["state"] not in HEALTHY
+        ]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Whether everything is applied everywhere; if not, ``reasons`` says who waits for whom."""
+
+    complete: bool
+    reasons: list[str] = field(default_factory=list)
+    rounds: int = 0
+    seconds: float = 0.0
+
+
+async def wait(topology: Topology, timeout: float) -> Verdict:
+    """Wait until every region has applied all that any had committed before this call."""
+    began = time.monotonic()
+    async with _Watch(topology, began + timeout) as watch:
+        verdict = Verdict(False)
+        former: dict[str, int] | None = None
+        before = await watch.beats()
+        while not watch.late:
+            reached = await watch.round(before)
+            verdict.seconds = time.monotonic() - began
+            if reached is None:
+                break
+            verdict.rounds += 1
+            lifts = {name: pulse.lifts for name, pulse in reached.items()}
+            mends = await watch.mends()
+            if former == lifts and not any(mends.values()):
+                verdict.complete = True
+                return verdict
+            watch.reasons = [
+                f"{name} still lifts rows ({count} so far)"
+                for name, count in lifts.items()
+                if former is not None and former.get(name) != count
+            ] + [
+                f"{name} has {count} rows in meshnode.mend that clients hold locked"
+                for name, count in mends.items()
+                if count
+            ]
+            former, before = lifts, await watch.beats()
+        verdict.reasons = watch.reasons or [f"no round of heartbeats ended within {timeout:g} s"]
+        return verdict
+
+
+async def beats(topology: Topology) -> dict[str, int]:
+    """The newest beat of each region, 0 before the first; raises MeshError if one is away."""
+    found = {}
+    for region in topology.regions:
+        async with await _connect(topology, region) as control:
+            found[region.name] = (await _pulse(control)).beat
+    return found
+
+
+async def first_round(
+    topology: Topology,
+    before: Mapping[str, int],
+    timeout: float,
+    hopeless: Callable[[], list[str]] = list,
+) -> Verdict:
+    """Wait for one round of beats after ``before``; gives up at once when ``hopeless`` says why."""
+    began = time.monotonic()
+    async with _Watch(topology, began + timeout, hopeless) as watch:
+        reached = await watch.round(before)
+        return Verdict(
+            reached is not None, watch.reasons, int(reached is not None), time.monotonic() - began
+        )
+
+
+class _Watch:
+    """Connections to all regions, made again when one breaks, until a deadline."""
+
+    def __init__(
+        self, topology: Topology, deadline: float, hopeless: Callable[[], list[str]] = list
+    ) -> None:
+        self.topology = topology
+        self.deadline = deadline
+        self.hopeless = hopeless
+        self.reasons: list[str] = []
+        self._controls: dict[str, Control] = {}
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    async def __aenter__(self) -> "_Watch":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for control in self._controls.values():
+            await control.close()
+
+    async def beats(self) -> dict[str, int]:
+        """The newest beats of all regions; waits for those that are away."""
+        pulses = await self._all()
+        return {name: pulse.beat for name, pulse in pulses.items()}
+
+    async def mends(self) -> dict[str, int]:
+        """Rows in ``meshnode.mend`` of all regions."""
+        pulses = await self._all()
+        return {name: pulse.mends for name, pulse in pulses.items()}
+
+    async def round(self, before: Mapping[str, int]) -> dict[str, Pulse] | None:
+        """The first beat of each region after ``before``, when all others have applied it.
+
+        None at the deadline; ``reasons`` then says who waits for whom.
+        """
+        marks: dict[str, Pulse] = {}
+        while True:
+            pulses, away = await self._look()
+            for name, pulse in pulses.items():
+                if name not in marks and pulse.beat > before.get(name, 0):
+                    marks[name] = pulse
+            self.reasons = [
+                *(self.hopeless() or ()),
+                *away,
+                *self._silent(marks, pulses),
+                *self._behind(marks, pulses),
+            ]
+            if not self.reasons:
+                return marks
+            if self.late or self.hopeless():
+                return None
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _silent(self, marks: Mapping[str, Pulse], pulses: Mapping[str, Pulse]) -> list[str]:
+        return [
+            f"{name} has written no heartbeat since the call (beat {pulse.beat}); "
+            + (_listed(pulse.troubles()) or "is its node running?")
+            for name, pulse in pulses.items()
+            if name not in marks
+        ]
+
+    def _behind(self, marks: Mapping[str, Pulse], pulses: Mapping[str, Pulse]) -> list[str]:
+        reasons = []
+        for here in self.topology.regions:
+            pulse = pulses.get(here.name)
+            for origin in self.topology.peers(here.name):
+                mark = marks.get(origin.name)
+                if pulse is None or mark is None:
+                    continue
+                heard = pulse.heard.get(origin.id, 0)
+                if heard >= mark.wall_us:
+                    continue
+                ago = (
+                    f"the newest heard is {(mark.wall_us - heard) / 1e6:.1f} s older"
+                    if heard
+                    else "none was ever heard"
+                )
+                troubles = [t for t in pulse.troubles() if origin.name in t] or pulse.troubles()
+                reasons.append(
+                    f"{here.name} waits for {origin.name}'s beat {mark.beat} ({ago})"
+                    + (f"; {_listed(troubles)}" if troubles else "")
+                )
+        return reasons
+
+    async def _all(self) -> dict[str, Pulse]:
+        while True:
+            pulses, away = await self._look()
+            if not away or self.late:
+                self.reasons = away
+                return pulses
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> tuple[dict[str, Pulse], list[str]]:
+        """All pulses to be had now, and why the others are not."""
+        results = await asyncio.gather(
+            *(self._read(region) for region in self.topology.regions), return_exceptions=True
+        )
+        pulses: dict[str, Pulse] = {}
+        away = []
+        for region, result in zip(self.topology.regions, results, strict=True):
+            if isinstance(result, Pulse):
+                pulses[region.name] = result
+            elif isinstance(result, MeshError):
+                away.append(f"{region.name} cannot be asked: {result.what}")
+            else:
+                raise result
+        return pulses, away
+
+    async def _read(self, region: Region) -> Pulse:
+        control = self._controls.get(region.name)
+        if control is None:
+            control = self._controls[region.name] = await _connect(self.topology, region)
+        try:
+            return await _pulse(control)
+        except MeshError:
+            del self._controls[region.name]
+            await control.close()
+            raise
+
+
+def _listed(troubles: list[str]) -> str:
+    return "; ".join(troubles[:3])
+
+
+async def _connect(topology: Topology, region: Region) -> Control:
+    return await connect(region, accounts.secrets(topology, region.name, "admin"))
+
+
+async def _pulse(control: Control) -> Pulse:
+    row = await control.row(
+        "SELECT h.beat, h.wall_us, h.body, (SELECT COUNT(*) FROM meshnode.mend)"
+        " FROM meshnode.heartbeat h JOIN meshnode.member m ON m.region = h.region"
+    )
+    if row is None:
+        raise Refused(
+            f"region {control.server} has no heartbeat row", "run `meshnode init --all` first"
+        )
+    heard = await control.rows("SELECT origin, heard_us FROM meshnode.applied")
+    beat, wall_us, body, mends = row
+    return Pulse(beat, wall_us, mends, orjson.loads(body), dict(heard))

@@ -1,0 +1,203 @@
+"""One apply transaction: fence, lock, write, look, record, commit.
+
+The order is what makes it right.  The first write is the row of
+``meshnode.applied``: the dedup, the fence against another process, and the mark
+by which the tailer knows the transaction.  Then the rows are locked and their
+stamps read, the core plans, the images go through ``BINLOG``; and only then the
+other side is looked at, tombstones after upserts and rows after tombstones,
+with locking reads.  Anything the plan did not see is a rollback and a new plan.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from meshnode.core.change import NetKey, Table
+from meshnode.core.plan import Ancestry, Plan, Record, Work, make_plan
+from meshnode.core.resolve import CERTAIN, POSSIBLE, Conflict, Kind, Local
+from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.wire import REMOVE
+from meshnode.errors import Replan
+from meshnode.mysql.apply import TombstoneMap, run
+from meshnode.mysql.builders import binlog_statement
+from meshnode.mysql.images import local_images
+from meshnode.mysql.lookup import (
+    FOR_SHARE_NOWAIT,
+    FOR_UPDATE,
+    FOR_UPDATE_NOWAIT,
+    read_stamps,
+)
+from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.records import ConflictRow, image_json, key_json, text, write_conflicts
+from meshnode.mysql.session import RowError, Session
+
+Keys = dict[Table, dict[bytes, NetKey]]
+
+
+class Applying:
+    """The statements of an apply transaction on one session."""
+
+    def __init__(
+        self, session: Session, lookups: Lookups, ancestry: Ancestry, max_packet: int
+    ) -> None:
+        self.session = session
+        self.lookups = lookups
+        self.ancestry = ancestry
+        self.max_packet = max_packet
+        self._tombstone_maps: dict[str, TombstoneMap] = {}
+
+    async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
+        """Lock the rows of all keys and read their stamps; tombstones where deletes need them.
+
+        ``deep`` reads the tombstones of every key.  Without ``wait`` a locked
+        row raises Busy at once.
+        """
+        rows: Keys = defaultdict(dict)
+        tombs: Keys = defaultdict(dict)
+        for work in works:
+            for at, entry, _ in work.incoming:
+                rows[at[0]][entry.key] = at
+                if deep or entry.outcome == REMOVE or not work.item.exact:
+                    tombs[at[0]][entry.key] = at
+        mode = FOR_UPDATE if wait else FOR_UPDATE_NOWAIT
+        stamps: dict[NetKey, Stamp] = {}
+        buried: dict[NetKey, Stamp] = {}
+        for table in sorted(rows, key=lambda table: table.digest):
+            lookup = self.lookups(table)
+            stamps.update(await read_stamps(self.session, lookup, table, rows[table], mode))
+            if tombs[table]:
+                buried.update(
+                    await read_stamps(
+                        self.session, lookup, table, tombs[table], mode, tombstones=True
+                    )
+                )
+        return {at: Local(stamps.get(at), buried.get(at)) for at in stamps.keys() | buried.keys()}
+
+    async def write(self, plan: Plan) -> None:
+        """Send the plan's images, then raise its tombstones."""
+        await run(self.session, plan.steps, self.max_packet)
+        if not plan.tombstones:
+            return
+        groups: dict[Table, list[tuple[bytes, Stamp, bool]]] = defaultdict(list)
+        for at, stamp in plan.tombstones.items():
+            before = plan.before.get(at)
+            exists = before is not None and before.tomb is not None
+            if exists and before.tomb >= stamp:
+                continue
+            groups[at[0]].append((plan.keys[at], stamp, exists))
+        events: list[bytes] = []
+        for number, (table, rows) in enumerate(groups.items(), 1):
+            known = self._tombstone_maps.get(table.digest)
+            if known is None:
+                known = self._tombstone_maps[table.digest] = TombstoneMap(table.shape)
+            events += known.raise_events(rows, number)
+        if events:
+            try:
+                await self.session.query(binlog_statement(events))
+            except RowError as error:
+                if error.code == 1062:
+                    raise Replan(f"a tombstone appeared meanwhile: {error.what}") from error
+                raise
+
+    async def look(self, plan: Plan) -> None:
+        """The locking reads after the write; Replan when they find what the plan did not."""
+        upserts: Keys = defaultdict(dict)
+        for at, incoming in plan.upserts.items():
+            upserts[at[0]][incoming.entry.key] = at
+        for table, keys in upserts.items():
+            found = await read_stamps(
+                self.session, self.lookups(table), table, keys, FOR_SHARE_NOWAIT, tombstones=True
+            )
+            for at, tomb in found.items():
+                incoming = plan.upserts[at]
+                if tomb > incoming.entry.stamp:
+                    raise Replan(f"{table.title}: a newer tombstone stands beside a row")
+                self._beaten_delete(plan, at, tomb)
+        removals: Keys = defaultdict(dict)
+        for at in plan.removals:
+            removals[at[0]][plan.keys[at]] = at
+        for table, keys in removals.items():
+            found = await read_stamps(
+                self.session, self.lookups(table), table, keys, FOR_SHARE_NOWAIT
+            )
+            for at, row in found.items():
+                if row < plan.removals[at]:
+                    raise Replan(f"{table.title}: a row stands below its tombstone")
+
+    def _beaten_delete(self, plan: Plan, at: NetKey, tomb: Stamp) -> None:
+        """An exact insert went over a tombstone that its writer had not seen: a record."""
+        before = plan.before.get(at)
+        incoming = plan.upserts[at]
+        entry = incoming.entry
+        unseen = before is None or (before.row is None and before.tomb is None)
+        if not unseen or entry.base_row or tomb == entry.base or tomb.origin == entry.origin:
+            return
+        if at in plan.tombstones:
+            return
+        certainty = CERTAIN if tomb > entry.base else POSSIBLE
+        found = Conflict(Kind.UPDATE_DELETE, certainty, entry.stamp, tomb, True)
+        item = plan.items[at]
+        plan.records.append(Record(found, item, incoming))
+
+    async def record(self, plan: Plan, images: dict[NetKey, str], origin: int) -> None:
+        """Write the conflict records the plan owes."""
+        rows = []
+        for record in plan.records:
+            at, entry, image = record.incoming
+            table, found = at[0], record.conflict
+            shape, charsets = table.shape, self.lookups.charsets
+            arrived = image_json(shape, image.bytes() if image else None, charsets)
+            stood = text(images.get(at))
+            won = found.arrived_won
+            rows.append(
+                ConflictRow(
+                    shape, key_json(shape, entry.key, charsets), found.kind, found.certainty,
+                    "the later stamp wins", found.winner, found.loser,
+                    arrived if won else stood, stood if won else arrived,
+                    origin, record.item.seq, record.item.tx_id,
+                )
+            )  # fmt: skip
+        if rows:
+            await write_conflicts(self.session, rows)
+
+    async def standing(self, plan: Plan) -> dict[NetKey, str]:
+        """The local rows that take part in conflicts, as JSON text, before they are written."""
+        wanted: Keys = defaultdict(dict)
+        for record in plan.records:
+            at = record.incoming.at
+            before = plan.before.get(at)
+            if before is not None and before.row is not None:
+                wanted[at[0]][record.incoming.entry.key] = at
+        found: dict[NetKey, str] = {}
+        for table, keys in wanted.items():
+            images = await local_images(self.session, self.lookups(table), list(keys), table)
+            found.update({(table, canonical): image for canonical, image in images.items()})
+        return found
+
+    def remember(self, plan: Plan) -> None:
+        """After the commit: what the written versions had before them."""
+        for at, incoming in plan.upserts.items():
+            entry = incoming.entry
+            self.ancestry.note(
+                at, Stamp(entry.ts, entry.origin), Stamp(entry.base_ts, entry.base_origin)
+            )
+        for at, stamp in plan.removals.items():
+            before = plan.before.get(at)
+            self.ancestry.note(at, stamp, before.version if before else ZERO)
+
+
+async def fence(
+    session: Session, origin: int, incarnation: int, mark, old_seq: int, epoch: int
+) -> bool:
+    """The first write of every apply transaction; False when the row is not ours to move."""
+    await session.query(
+        f"UPDATE meshnode.applied SET seq = {mark.seq}, tx_id = {text(mark.tx_id)},"
+        f" position = X'{mark.position.hex()}', stream_epoch = {mark.stream_epoch},"
+        f" incarnation = {incarnation}, frontier = GREATEST(frontier, {mark.frontier}),"
+        f" heard_us = GREATEST(heard_us, {mark.heard_us}),"
+        f" commit_us = GREATEST(commit_us, {mark.commit_us}), applied_at = UTC_TIMESTAMP(6)"
+        f" WHERE origin = {origin} AND seq = {old_seq} AND epoch = {epoch}"
+    )
+    return session.found == 1
+
+
+__all__ = ["Applying", "Keys", "fence", "make_plan"]

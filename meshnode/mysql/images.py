@@ -1,0 +1,61 @@
+"""Local rows as JSON text, made by the server, for the records of conflicts."""
+
+from collections.abc import Sequence
+
+from meshnode.core.change import Table
+from meshnode.core.shape import Column, FieldType
+from meshnode.mysql.lookup import Lookup, is_text
+from meshnode.mysql.records import text
+from meshnode.mysql.schema import quoted
+from meshnode.mysql.session import Session
+
+_AS_TEXT = frozenset(
+    {
+        FieldType.NEWDECIMAL, FieldType.DATE, FieldType.TIME2, FieldType.DATETIME2,
+        FieldType.TIMESTAMP2, FieldType.ENUM, FieldType.SET,
+    }
+)  # fmt: skip
+_AS_IS = frozenset(
+    {
+        FieldType.TINY, FieldType.SHORT, FieldType.INT24, FieldType.LONG, FieldType.LONGLONG,
+        FieldType.FLOAT, FieldType.DOUBLE, FieldType.YEAR, FieldType.JSON,
+    }
+)  # fmt: skip
+
+
+def _expression(column: Column) -> str:
+    name = quoted(column.name)
+    if column.type in _AS_IS:
+        return name
+    if column.type in _AS_TEXT:
+        return f"CAST({name} AS CHAR)"
+    if is_text(column) or (column.type == FieldType.BLOB and column.collation not in (0, 63)):
+        return f"CONVERT({name} USING utf8mb4)"
+    return f"CONCAT('0x', LOWER(HEX({name})))"
+
+
+async def local_images(
+    session: Session, lookup: Lookup, keys: Sequence[bytes], table: Table
+) -> dict[bytes, str]:
+    """The rows of ``keys`` as JSON text, by canonical key; rows that are gone are absent."""
+    if not keys:
+        return {}
+    pairs = ",".join(
+        f"{text(column.name)},{_expression(column)}" for column in lookup.shape.columns
+    )
+    asked = {lookup.token(key): table.fold(key) for key in keys}
+    literals = ",".join(lookup.literal(key) for key in asked_keys(keys))
+    rows = await session.query(
+        f"SELECT {lookup.select},JSON_OBJECT({pairs}) FROM {lookup.table}"
+        f" WHERE {lookup.columns} IN ({literals}) FOR UPDATE"
+    )
+    return {asked[lookup.row_token(row)]: _string(row[-1]) for row in rows}
+
+
+def asked_keys(keys: Sequence[bytes]) -> list[bytes]:
+    """Each key once, in the order given."""
+    return list(dict.fromkeys(keys))
+
+
+def _string(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

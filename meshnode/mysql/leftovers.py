@@ -1,0 +1,230 @@
+"""What was held back from the stream or parked by it, worked off on a session of its own."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from meshnode.core.change import Table
+from meshnode.core.check import Image, Incoming
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.plan import Ancestry, Work, make_plan
+from meshnode.core.shape import Equal, compare
+from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.wire import TRANSACTION, Entry, Item
+from meshnode.errors import Busy, Halt, Replan
+from meshnode.mysql import catalog
+from meshnode.mysql.apply import set_format
+from meshnode.mysql.applying import Applying
+from meshnode.mysql.builders import build_table_map
+from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, read_stamps
+from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.maps import make_table
+from meshnode.mysql.mending import LATE, Mending, key_hash
+from meshnode.mysql.queries import CatalogRows
+from meshnode.mysql.records import raw, text
+from meshnode.mysql.session import RowError, Session
+
+ROWS_A_ROUND = 500
+
+
+class Letter(msgspec.Struct, array_like=True):
+    """What a replay needs: the format, the table map, the entry, and the after image."""
+
+    version: int
+    format: bytes
+    table_map: bytes
+    entry: Entry
+    image: bytes | None
+
+
+class Leftovers:
+    """Statements over ``meshnode.mend`` and ``meshnode.dead_letter`` of one region."""
+
+    def __init__(
+        self, session: Session, own: int, lookups: Lookups, ancestry: Ancestry, max_packet: int
+    ) -> None:
+        self.session = session
+        self.own = own
+        self.lookups = lookups
+        self.ancestry = ancestry
+        self.max_packet = max_packet
+        self.mending = Mending(session, own, lookups, lookups.charsets, max_packet)
+        self._tables: dict[bytes, Table] = {}
+
+    async def local_table(self, schema: str, name: str) -> Table | None:
+        """The table as it is here now, or ``None``."""
+        shape = await catalog.shape(CatalogRows(self.session), schema, name)
+        if shape is None:
+            return None
+        return self._table(build_table_map(1, schema, name, shape.columns, shape.key))
+
+    def _table(self, body: bytes) -> Table:
+        table = self._tables.get(body)
+        if table is None:
+            table = self._tables[body] = make_table(body)
+        return table
+
+    # Held-back keys
+
+    async def mend(self, fde: bytes, promised: Callable[[], int]) -> tuple[int, int]:
+        """Try every held-back key once; how many were lifted and how many overtaken."""
+        rows = await self.session.query(
+            "SELECT m.digest, HEX(m.row_key), m.seen_ts, m.seen_origin, m.base_ts, m.base_origin,"
+            " m.base_row, t.schema_name, t.table_name FROM meshnode.mend m"
+            f" LEFT JOIN meshnode.tables t ON t.digest = m.digest LIMIT {ROWS_A_ROUND}"
+        )
+        if not rows:
+            return 0, 0
+        lifts: list[Lift] = []
+        late: list[LateTombstone] = []
+        for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row, schema, name in rows:
+            wire = bytes.fromhex(str(key))
+            table = await self.local_table(str(schema), str(name)) if schema else None
+            if table is None:
+                await self._forget([(str(digest), wire)])
+                continue
+            seen = Stamp(seen_ts, seen_origin)
+            if base_row == LATE:
+                late.append(LateTombstone(table, wire, seen))
+            else:
+                base = Stamp(base_ts, base_origin)
+                lifts.append(
+                    Lift(table, wire, seen if seen != ZERO else None, base, bool(base_row),
+                         Reason.LOCKED, None)
+                )  # fmt: skip
+        await self.lookups.fold(
+            self.session,
+            [(each.table, each.key) for each in (*lifts, *late) if each.table.folds is not None],
+        )
+        locked = await self.mending.bury(late, fde)
+        await self._forget([(each.table.digest, each.key) for each in late if each not in locked])
+        await self.mending.lift(lifts, fde, promised, hold=False)
+        overtaken = [lift for lift in lifts if lift.fate is Fate.OVERTAKEN]
+        await self._forget([(lift.table.digest, lift.key) for lift in overtaken])
+        lifted = sum(lift.fate is Fate.LIFTED for lift in lifts)
+        return lifted, len(overtaken)
+
+    async def _forget(self, keys: Sequence[tuple[str, bytes]]) -> None:
+        if keys:
+            pairs = ",".join(f"('{digest}',{raw(key_hash(key))})" for digest, key in keys)
+            await self.session.query(
+                f"DELETE FROM meshnode.mend WHERE (digest, key_hash) IN ({pairs})"
+            )
+
+    # Dead letters
+
+    async def replay(self, epoch: Callable[[], int], replicated: Callable[[str, str], bool]) -> int:
+        """Put every letter that waits for it through the ordinary decision; how many closed."""
+        rows = await self.session.query(
+            "SELECT id, origin, seq, tx_id, HEX(body) FROM meshnode.dead_letter"
+            f" WHERE state = 'replay' ORDER BY id LIMIT {ROWS_A_ROUND}"
+        )
+        closed = 0
+        for number, origin, seq, tx_id, body in rows:
+            note = ""
+            try:
+                letter = msgspec.msgpack.decode(bytes.fromhex(str(body)), type=Letter)
+                note = await self._replay(
+                    letter, number, origin, seq, str(tx_id), epoch(), replicated
+                )
+            except (RowError, Halt, msgspec.MsgspecError) as error:
+                if not self.session.closed:
+                    await self.session.rollback()
+                note = str(error)
+            except (Busy, Replan):
+                await self.session.rollback()
+                continue
+            if note:
+                await self.session.query(
+                    f"UPDATE meshnode.dead_letter SET state = 'open', note = {text(note[:255])}"
+                    f" WHERE id = {number} AND state = 'replay'"
+                )
+            else:
+                closed += 1
+        return closed
+
+    async def _replay(
+        self,
+        letter: Letter,
+        number: int,
+        origin: int,
+        seq: int,
+        tx_id: str,
+        epoch: int,
+        replicated: Callable[[str, str], bool],
+    ) -> str:
+        """Apply one letter; why it could not be, or ''."""
+        table = self._table(letter.table_map)
+        local = await catalog.shape(CatalogRows(self.session), table.schema, table.name)
+        if local is None or not replicated(table.schema, table.name):
+            return f"table {table.title} is not replicated here"
+        if not isinstance(compare(table.shape, local), Equal):
+            return f"the definition of {table.title} differs from that of the parked row"
+        entry = letter.entry
+        if table.folds is not None:
+            await self.lookups.fold(self.session, [(table, entry.key)])
+        image = Image(letter.image, 0, len(letter.image)) if letter.image is not None else None
+        incoming = Incoming((table, table.fold(entry.key)), entry, image)
+        work = Work(Item(seq, TRANSACTION, tx_id, 0, exact=False), [], [incoming])
+        applying = Applying(self.session, self.lookups, self.ancestry, self.max_packet)
+        await set_format(self.session, letter.format)
+        await self.session.query("BEGIN")
+        await self.session.query(
+            "UPDATE meshnode.applied SET replays = replays + 1"
+            f" WHERE origin = {origin} AND epoch = {epoch}"
+        )
+        if self.session.found != 1:
+            await self.session.rollback()
+            return "the node is being replaced: try again"
+        state = await applying.lock([work], deep=True, wait=True)
+        plan = make_plan([work], state, self.ancestry, split=True)
+        images = await applying.standing(plan)
+        await applying.write(plan)
+        await applying.look(plan)
+        await applying.record(plan, images, origin)
+        await self.session.query(
+            "UPDATE meshnode.dead_letter SET state = 'closed', closed_at = UTC_TIMESTAMP(6),"
+            f" note = 'replayed' WHERE id = {number}"
+        )
+        await self.session.query("COMMIT")
+        return ""
+
+    async def close_overtaken(self) -> int:
+        """Close letters whose key has reached a version at or above the parked one."""
+        rows = await self.session.query(
+            "SELECT id, HEX(body) FROM meshnode.dead_letter WHERE state = 'open' AND code > 0"
+            f" ORDER BY id LIMIT {ROWS_A_ROUND}"
+        )
+        closed = 0
+        for number, body in rows:
+            try:
+                letter = msgspec.msgpack.decode(bytes.fromhex(str(body)), type=Letter)
+            except msgspec.MsgspecError:
+                continue
+            table = self._table(letter.table_map)
+            local = await catalog.shape(CatalogRows(self.session), table.schema, table.name)
+            if local is None:
+                continue
+            if table.folds is not None:
+                await self.lookups.fold(self.session, [(table, letter.entry.key)])
+            version = await self._version(table, letter.entry.key)
+            if version is not None and version >= letter.entry.stamp:
+                await self.session.query(
+                    "UPDATE meshnode.dead_letter SET state = 'closed',"
+                    " closed_at = UTC_TIMESTAMP(6), note = 'overtaken by a later version'"
+                    f" WHERE id = {number} AND state = 'open'"
+                )
+                closed += 1
+        return closed
+
+    async def _version(self, table: Table, key: bytes) -> Stamp | None:
+        lookup = self.lookups(table)
+        at = (table, table.fold(key))
+        try:
+            row = await read_stamps(self.session, lookup, table, [key], FOR_SHARE_NOWAIT)
+            tomb = await read_stamps(
+                self.session, lookup, table, [key], FOR_SHARE_NOWAIT, tombstones=True
+            )
+        except Busy:
+            return None
+        return max(row.get(at, ZERO), tomb.get(at, ZERO))

@@ -1,0 +1,291 @@
+"""Small local transactions that make the stream true: looks, lifts, late tombstones.
+
+No client can stop the stream: every lock is asked for with NOWAIT.  What is
+locked is told apart by halving, and left to ``meshnode.mend``.
+
+A lift is an ordinary local transaction.  It comes round in the binlog and is
+published then; the row of ``meshnode.mend`` that it writes and removes again
+tells the tailer what the lifted row had replaced.  The stamp is written with a
+``BINLOG`` update that holds only the key before and only the stamp after: no
+trigger fires, and no other column is touched.
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from meshnode import limits
+from meshnode.core.change import NetKey, Table
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.plan import Form, Step
+from meshnode.core.resolve import Kind
+from meshnode.core.stamp import ZERO, Stamp, lifted
+from meshnode.errors import Busy
+from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
+from meshnode.mysql.builders import binlog_statement
+from meshnode.mysql.images import local_images
+from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, FOR_UPDATE_NOWAIT, Lookup, read_stamps
+from meshnode.mysql.records import (
+    ConflictRow,
+    image_json,
+    key_json,
+    raw,
+    text,
+    write_conflicts,
+)
+from meshnode.mysql.session import Session
+
+CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
+"""The server's time in microseconds since 1970, as the triggers' clock counts it."""
+
+PATIENCE_SECONDS = (0.002, 0.005, 0.015, 0.04)
+"""Pauses before a locked key is tried again; after the last one it is held back."""
+
+LATE = 2
+"""In ``mend.base_row``: not a lift but a late tombstone that met a lock."""
+
+
+def key_hash(key: bytes) -> bytes:
+    """16 bytes that stand for a key of any length."""
+    return hashlib.blake2b(key, digest_size=16).digest()
+
+
+async def halve(entries: Sequence, work: Callable[[Sequence], Awaitable[None]], size: int) -> list:
+    """Run ``work`` on chunks of ``size``, halving those that meet a lock; the locked ones.
+
+    Most locks are those of a client that is about to commit, so what is locked
+    is tried again a few times within a tenth of a second.
+    """
+    locked = await _halve_once(entries, work, size)
+    for pause in PATIENCE_SECONDS:
+        if not locked:
+            break
+        await asyncio.sleep(pause)
+        locked = await _halve_once(locked, work, size)
+    return locked
+
+
+async def _halve_once(
+    entries: Sequence, work: Callable[[Sequence], Awaitable[None]], size: int
+) -> list:
+    locked: list = []
+    todo = [entries[at : at + size] for at in range(0, len(entries), size)]
+    while todo:
+        chunk = todo.pop(0)
+        try:
+            await work(chunk)
+        except Busy:
+            if len(chunk) == 1:
+                locked.append(chunk[0])
+            else:
+                middle = len(chunk) // 2
+                todo[:0] = [chunk[:middle], chunk[middle:]]
+    return locked
+
+
+class Mending:
+    """The mender's statements, on one session; ``own`` is this region's id."""
+
+    def __init__(
+        self,
+        session: Session,
+        own: int,
+        lookup: Callable[[Table], Lookup],
+        charsets: Mapping[int, str],
+        max_packet: int,
+    ) -> None:
+        self.session = session
+        self.own = own
+        self.lookup = lookup
+        self.charsets = charsets
+        self.max_packet = max_packet
+
+    async def tombstones(
+        self, keys: Iterable[tuple[NetKey, bytes]]
+    ) -> tuple[dict[NetKey, Stamp], set[NetKey]]:
+        """The tombstones of ``keys`` (canonical and wire form), and the keys that are locked."""
+        groups: dict[Table, dict[bytes, NetKey]] = defaultdict(dict)
+        for at, key in keys:
+            groups[at[0]][key] = at
+        found: dict[NetKey, Stamp] = {}
+        locked: set[NetKey] = set()
+        for table, wire in groups.items():
+            lookup = self.lookup(table)
+
+            async def look(chunk: Sequence[bytes], table=table, lookup=lookup) -> None:
+                found.update(
+                    await read_stamps(
+                        self.session, lookup, table, chunk, FOR_SHARE_NOWAIT, tombstones=True
+                    )
+                )
+
+            for key in await halve(list(wire), look, limits.LOCK_KEYS):
+                locked.add(wire[key])
+        return found, locked
+
+    async def clock(self) -> int:
+        """The server's time in microseconds since 1970."""
+        return int(str((await self.session.query(CLOCK))[0][0]))
+
+    async def lift(
+        self, lifts: Sequence[Lift], fde: bytes, promised: Callable[[], int], hold: bool = True
+    ) -> None:
+        """Lift rows in transactions of up to ``MEND_ROWS``; each lift gets its fate.
+
+        What met a lock goes to ``meshnode.mend``, unless it is there already
+        (``hold`` is false).
+        """
+        if not lifts:
+            return
+        await set_format(self.session, fde)
+
+        async def work(chunk: Sequence[Lift]) -> None:
+            await self._in_transaction(lambda: self._lift(chunk, promised()))
+
+        for lift in await halve(lifts, work, limits.MEND_ROWS):
+            lift.fate = Fate.HELD
+        held = [lift for lift in lifts if lift.fate is Fate.HELD and hold]
+        for start in range(0, len(held), limits.MEND_ROWS):
+            await self.session.query(self._mend_rows(held[start : start + limits.MEND_ROWS]))
+
+    async def _in_transaction(self, body: Callable[[], Awaitable[None]]) -> None:
+        await self.session.query(b"BEGIN")
+        try:
+            await body()
+            await self.session.query(b"COMMIT")
+        except BaseException:
+            if not self.session.closed:
+                await self.session.rollback()
+            raise
+
+    async def _lift(self, lifts: Sequence[Lift], promised: int) -> None:
+        by_table: dict[Table, list[Lift]] = defaultdict(list)
+        for lift in lifts:
+            by_table[lift.table].append(lift)
+        fates: list[tuple[Lift, Fate]] = []
+        records: list[ConflictRow] = []
+        ready: list[Lift] = []
+        events: list[bytes] = []
+        for table, group in by_table.items():
+            lookup = self.lookup(table)
+            keys = [lift.key for lift in group]
+            rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
+            tombs = await read_stamps(
+                self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
+            )
+            clock = await self.clock()
+            stamps: list[tuple[bytes, int, int]] = []
+            for lift in group:
+                at = (table, table.fold(lift.key))
+                row, tomb = rows.get(at), tombs.get(at, ZERO)
+                if row is None or lift.seen not in (None, row):
+                    fates.append((lift, Fate.OVERTAKEN))
+                    if lift.reason is not Reason.TOMBSTONE:
+                        records.append(self._overtaken(lift, row, tomb))
+                    continue
+                if tomb > lift.base:
+                    lift.base, lift.base_row = tomb, False
+                lift.seen = row
+                ts = lifted(clock, row.ts, max(tomb, lift.base).ts, promised)
+                stamps.append((lift.key, ts, self.own))
+                ready.append(lift)
+                fates.append((lift, Fate.LIFTED))
+            if stamps:
+                events.append(stamp_event(table, stamps))
+        if ready:
+            await self.session.query(self._mend_rows(ready))
+            await self.session.query(binlog_statement(events))
+            await self.session.query(self._unmend(ready))
+        if records:
+            await write_conflicts(self.session, records)
+        for lift, fate in fates:
+            lift.fate = fate
+
+    def _mend_rows(self, lifts: Sequence[Lift]) -> str:
+        values = []
+        for lift in lifts:
+            seen = lift.seen or ZERO
+            values.append(
+                f"('{lift.table.digest}',{raw(key_hash(lift.key))},{raw(lift.key)},{seen.ts},"
+                f"{seen.origin},{lift.base.ts},{lift.base.origin},{int(lift.base_row)},"
+                "UTC_TIMESTAMP(6))"
+            )
+        return (
+            "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
+            f" base_ts, base_origin, base_row, at) VALUES {','.join(values)}"
+        )
+
+    def _unmend(self, lifts: Sequence[Lift]) -> str:
+        keys = ",".join(f"('{lift.table.digest}',{raw(key_hash(lift.key))})" for lift in lifts)
+        return f"DELETE FROM meshnode.mend WHERE (digest, key_hash) IN ({keys})"
+
+    def _overtaken(self, lift: Lift, row: Stamp | None, tomb: Stamp) -> ConflictRow:
+        shape = lift.table.shape
+        image = None
+        if lift.image is not None:
+            rows, start, stop = lift.image
+            image = rows[start:stop]
+        return ConflictRow(
+            shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain",
+            f"changed again before it could be published: {lift.reason}", max(row or ZERO, tomb),
+            lift.seen or ZERO, "NULL", image_json(shape, image, self.charsets), self.own, 0, "",
+        )  # fmt: skip
+
+    async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
+        """Write late tombstones; those that met a lock are returned."""
+        if not late:
+            return []
+        await set_format(self.session, fde)
+
+        async def work(chunk: Sequence[LateTombstone]) -> None:
+            await self._in_transaction(lambda: self._bury(chunk))
+
+        return await halve(late, work, limits.MEND_ROWS)
+
+    async def _bury(self, late: Sequence[LateTombstone]) -> None:
+        by_table: dict[Table, dict[NetKey, LateTombstone]] = defaultdict(dict)
+        for tombstone in late:
+            at = (tombstone.table, tombstone.table.fold(tombstone.key))
+            by_table[tombstone.table][at] = tombstone
+        for table, group in by_table.items():
+            lookup = self.lookup(table)
+            keys = [tombstone.key for tombstone in group.values()]
+            known = await read_stamps(
+                self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
+            )
+            raises = [
+                (tombstone.key, tombstone.stamp, at in known)
+                for at, tombstone in group.items()
+                if known.get(at, ZERO) < tombstone.stamp
+            ]
+            if raises:
+                events = TombstoneMap(table.shape).raise_events(raises, 1)
+                await self.session.query(binlog_statement(events))
+            rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
+            below = [
+                (at, row)
+                for at, row in rows.items()
+                if row < group[at].stamp and row.origin not in (self.own, 0)
+            ]
+            if below:
+                await self._remove(table, [(group[at], row) for at, row in below])
+
+    async def _remove(self, table: Table, rows: Sequence[tuple[LateTombstone, Stamp]]) -> None:
+        """Rows of other regions that a late tombstone beats: gone, with a record."""
+        shape = table.shape
+        lookup = self.lookup(table)
+        images = await local_images(self.session, lookup, [late.key for late, _ in rows], table)
+        await write_conflicts(
+            self.session,
+            [
+                ConflictRow(
+                    shape, key_json(shape, late.key, self.charsets), Kind.LATE_DELETE, "certain",
+                    "a delete that no trigger saw beats this row", late.stamp, row, "NULL",
+                    text(images.get(table.fold(late.key))), self.own, 0, "",
+                )
+                for late, row in rows
+            ],
+        )  # fmt: skip
+        step = Step(table, Form.DELETE_BY_KEY, [(late.key, b"") for late, _ in rows])
+        await run(self.session, [step], self.max_packet)

@@ -1,0 +1,79 @@
+"""Which region's version of a key shall be published so that all regions become alike.
+
+Pure decisions for rows that were there before their table was replicated.  The
+greatest version wins, as everywhere in the mesh.  Rows written without the mesh have
+no version to compare: where they differ, only an operator can say which is
+right, and names the region with ``--seed-from``.  A row that some regions do not
+have at all is not in conflict: it is published from where it is, so nothing is
+lost; a seed fills and overrules, it never deletes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from meshnode.core.stamp import ZERO, Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A key in one region: its row's stamp and digest (None without row), its tombstone."""
+
+    row: Stamp | None
+    digest: str | None
+    tombstone: Stamp | None
+
+    @property
+    def version(self) -> Stamp:
+        """The greater of row and tombstone; ZERO for a key that was never there."""
+        return max(self.row or ZERO, self.tombstone or ZERO)
+
+
+class Action(StrEnum):
+    NONE = "none"
+    LIFT_ROW = "lift the row"
+    LIFT_TOMBSTONE = "lift the tombstone"
+    REFUSE = "refuse"
+    STREAM = "leave it to the stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do in ``region``, whose version is ``seen``; ``above`` is the greatest anywhere."""
+
+    action: Action
+    region: int = 0
+    seen: Stamp = ZERO
+    above: Stamp = ZERO
+    reason: str = ""
+
+
+NOTHING = Decision(Action.NONE)
+
+
+def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) -> Decision:
+    """Decide about one key.
+
+    ``states`` holds every region by its id.  Versions above ``since_us`` were written when the
+    table was replicated everywhere: the stream has them, and init keeps its hands off.
+    ``seed`` is the region whose unversioned rows win.
+    """
+    rows = {region: state for region, state in states.items() if state.row is not None}
+    if not rows:
+        return NOTHING
+    top = max(state.version for state in states.values())
+    alike = len({(state.row, state.digest) for state in rows.values()}) == 1
+    if alike and len(rows) == len(states) and all(s.row == top for s in rows.values()):
+        return NOTHING
+    if top.ts > since_us:
+        return Decision(Action.STREAM, above=top)
+    holders = sorted(region for region, state in rows.items() if state.row == top)
+    if not holders:
+        holder = min(region for region, state in states.items() if state.tombstone == top)
+        return Decision(Action.LIFT_TOMBSTONE, holder, top, top)
+    if len({rows[region].digest for region in holders}) == 1:
+        return Decision(Action.LIFT_ROW, holders[0], top, top)
+    if seed in holders:
+        return Decision(Action.LIFT_ROW, seed, top, top)
+    what = "were written without the mesh" if top == ZERO else f"carry one version ({top})"
+    return Decision(Action.REFUSE, above=top, reason=f"rows that differ {what}")

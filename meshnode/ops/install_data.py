@@ -1,0 +1,372 @@
+"""Makes the rows alike that a table had before it was replicated.
+
+The table is walked in key order in all regions at once, a few thousand keys at
+a time, so memory is bounded by the chunk and not by the table.  A chunk whose
+digest is one in all regions is done.  In any other, each region's keys are read
+in one snapshot, rows and tombstones together: a deleted row then shows either
+itself or its tombstone, never neither.  What to do is decided key by key
+(:mod:`meshnode.ops.alignment`).
+
+A lift locks the row, checks that it still has the version seen, and gives it a
+stamp above every version of the key that was seen anywhere
+(:mod:`meshnode.mysql.restamp`).  It is an ordinary small transaction, and the region's
+node publishes it.  Rows that a client has locked are passed over and tried again at the end.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from meshnode.core.stamp import Stamp
+from meshnode.errors import Retry
+from meshnode.mysql import catalog, restamp, rowdigest
+from meshnode.mysql.control import Control, code_of
+from meshnode.mysql.keyvalues import KeyReader, Values
+from meshnode.mysql.schema import (
+    MESH_SCHEMA,
+    ORIGIN_COLUMN,
+    TS_COLUMN,
+    digest,
+    quoted_table,
+    tombstone_table,
+)
+from meshnode.ops.alignment import Action, Decision, State, decide
+
+CHUNK_KEYS = 2_000
+"""Keys compared at a time in each region."""
+
+LIFT_ROWS = 500
+"""Rows lifted in one transaction."""
+
+LIFT_ATTEMPTS = 10
+"""How often locked rows are tried; a try follows the other after a second."""
+
+REFUSED_SHOWN = 100
+"""Refused keys that are reported one by one."""
+
+_CONTENDED = frozenset({1205, 1213})
+
+_CLOCK = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6))"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A region whose tables take part: name, id, and a session as ``admin``."""
+
+    name: str
+    region: int
+    connection: Control
+
+
+class RefusedKey(NamedTuple):
+    """A key that was left alone, as SQL literals, with the regions that have a row for it."""
+
+    table: str
+    key: str
+    regions: tuple[str, ...]
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Rows lifted; keys refused (the first ones and their number); rows that stayed locked."""
+
+    lifted: int = 0
+    streamed: int = 0
+    refused: list[RefusedKey] = field(default_factory=list)
+    refused_count: int = 0
+    held: int = 0
+
+
+class _Lift(NamedTuple):
+    values: Values
+    decision: Decision
+
+
+async def align(
+    places: Sequence[Place],
+    schema: str,
+    table: str,
+    *,
+    seed_from: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Compare one table across ``places``, which are all regions, and lift what differs."""
+    comparison = await _Comparison.open(places, schema, table, seed_from)
+    outcome = Outcome()
+    low: Values | None = None
+    compared = 0
+    while True:
+        high = await comparison.chunk_end(low)
+        counts = await comparison.digests(low, high)
+        compared += max(count for count, *_ in counts)
+        if len(set(counts)) > 1:
+            await comparison.settle(low, high, outcome)
+            report(
+                f"{schema}.{table}: {compared} rows compared, {outcome.lifted} lifted, "
+                f"{outcome.refused_count} refused"
+            )
+        if high is None:
+            break
+        low = high
+    await comparison.lift_held(outcome, report)
+    if outcome.streamed:
+        report(f"{schema}.{table}: {outcome.streamed} newer rows are left to the stream")
+    return outcome
+
+
+class _Comparison:
+    """One table in all regions."""
+
+    def __init__(
+        self, places: Sequence[Place], table: catalog.Table, reader: KeyReader, row_digest: str
+    ) -> None:
+        self._places = places
+        self._table = table
+        self._reader = reader
+        self._row_digest = row_digest
+        self._name = quoted_table(table.shape.schema, table.shape.table)
+        self._tombstones = tombstone_table(table.shape.schema, table.shape.table)
+        self._since_us = 0
+        self._seed: int | None = None
+        self._held: dict[int, list[_Lift]] = {}
+        self._lifters: dict[int, _Lifter] = {}
+
+    @classmethod
+    async def open(
+        cls, places: Sequence[Place], schema: str, table: str, seed_from: str | None
+    ) -> "_Comparison":
+        tables = []
+        for place in places:
+            found = await catalog.read(place.connection, schema, table)
+            assert found is not None
+            tables.append(found)
+        rows = await places[0].connection.rows(
+            "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
+            " WHERE PAD_ATTRIBUTE = 'PAD SPACE'"
+        )
+        # A column that one region has more (it is being added) is in no digest.
+        common = set.intersection(*({c.name for c in t.shape.columns} for t in tables))
+        columns = [
+            column
+            for column, default in zip(tables[0].shape.columns, tables[0].defaults, strict=True)
+            if column.name in common
+            and not column.is_stamp
+            and default is not catalog.Default.GENERATED
+        ]
+        made = cls(
+            places,
+            tables[0],
+            KeyReader(tables[0], {row[0] for row in rows}),
+            rowdigest.row_digest(columns),
+        )
+        for place, found in zip(places, tables, strict=True):
+            made._lifters[place.region] = _Lifter(place, found, made._reader)
+        made._seed = next((place.region for place in places if place.name == seed_from), None)
+        made._since_us = max([await _active_since(place, schema, table) for place in places])
+        return made
+
+    async def _everywhere(self, sql: str) -> list[list[tuple]]:
+        return list(await asyncio.gather(*(place.connection.rows(sql) for place in self._places)))
+
+    async def chunk_end(self, low: Values | None) -> Values | None:
+        """The last key of the next chunk, or None when it is the last chunk.
+
+        A region that has more than a chunk up to the candidate has a lower one,
+        so no region reads more than one chunk.
+        """
+        reader = self._reader
+        ends = await self._everywhere(
+            f"SELECT {reader.select} FROM {self._name} WHERE {reader.between(low, None)}"
+            f" ORDER BY {reader.order} LIMIT {CHUNK_KEYS - 1}, 1"
+        )
+        found = {tuple(rows[0]) for rows in ends if rows}
+        high: Values | None = None
+        for place, rows in zip(self._places, ends, strict=True):
+            if not rows:
+                continue
+            candidate = tuple(rows[0])
+            if high is None or (
+                len(found) > 1
+                and await place.connection.value(
+                    f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._name}"
+                    f" WHERE {reader.between(low, high)} LIMIT {CHUNK_KEYS + 1}) c"
+                )
+                > CHUNK_KEYS
+            ):
+                high = candidate
+        return high
+
+    async def digests(self, low: Values | None, high: Values | None) -> list[tuple]:
+        """Number of rows and digest of a chunk, region by region."""
+        answers = await self._everywhere(
+            f"SELECT COUNT(*), {rowdigest.table_digest('d')} FROM (SELECT SHA2(CONCAT("
+            f"{self._row_digest}, ' ', {TS_COLUMN}, ' ', {ORIGIN_COLUMN}), 256) AS d"
+            f" FROM {self._name} WHERE {self._reader.between(low, high)}) r"
+        )
+        return [tuple(rows[0]) for rows in answers]
+
+    async def settle(self, low: Values | None, high: Values | None, outcome: Outcome) -> None:
+        """Look at a chunk key by key and lift what has to be."""
+        states: dict[Values, dict[int, State]] = {}
+        spelled: dict[Values, dict[int, Values]] = {}
+        snapshots = await asyncio.gather(*(self._snapshot(p, low, high) for p in self._places))
+        for place, found in zip(self._places, snapshots, strict=True):
+            for token, (values, state) in found.items():
+                states.setdefault(token, {})[place.region] = state
+                spelled.setdefault(token, {})[place.region] = values
+        lifts: dict[int, list[_Lift]] = {}
+        nothing = State(None, None, None)
+        for token, known in states.items():
+            every = {place.region: known.get(place.region, nothing) for place in self._places}
+            decision = decide(every, self._since_us, self._seed)
+            if decision.action is Action.REFUSE:
+                self._refuse(decision, every, next(iter(spelled[token].values())), outcome)
+            elif decision.action is Action.STREAM:
+                outcome.streamed += 1
+            elif decision.action is not Action.NONE:
+                values = spelled[token][decision.region]
+                lifts.setdefault(decision.region, []).append(_Lift(values, decision))
+        await self._lift(lifts, outcome)
+
+    async def _snapshot(
+        self, place: Place, low: Values | None, high: Values | None
+    ) -> dict[Values, tuple[Values, State]]:
+        reader, connection = self._reader, place.connection
+        where = f"WHERE {reader.between(low, high)}"
+        stamp = f"{TS_COLUMN}, {ORIGIN_COLUMN}"
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        try:
+            rows = await connection.rows(
+                f"SELECT {reader.select}, {reader.tokens}, {stamp}, {self._row_digest}"
+                f" FROM {self._name} {where}"
+            )
+            graves = await connection.rows(
+                f"SELECT {reader.select}, {reader.tokens}, {stamp} FROM {self._tombstones} {where}"
+            )
+        finally:
+            await connection.execute("COMMIT")
+        width = len(reader)
+        found = {
+            tuple(row[width : 2 * width]): (
+                tuple(row[:width]),
+                State(Stamp(row[-3], row[-2]), row[-1], None),
+            )
+            for row in rows
+        }
+        for row in graves:
+            token = tuple(row[width : 2 * width])
+            values, state = found.get(token, (tuple(row[:width]), State(None, None, None)))
+            found[token] = (values, State(state.row, state.digest, Stamp(row[-2], row[-1])))
+        return found
+
+    def _refuse(
+        self, decision: Decision, states: dict[int, State], values: Values, outcome: Outcome
+    ) -> None:
+        outcome.refused_count += 1
+        if len(outcome.refused) < REFUSED_SHOWN:
+            having = tuple(p.name for p in self._places if states[p.region].row is not None)
+            key = ", ".join(self._reader.literals(values))
+            outcome.refused.append(
+                RefusedKey(self._table.name, f"({key})", having, decision.reason)
+            )
+
+    async def _lift(self, lifts: dict[int, list[_Lift]], outcome: Outcome) -> None:
+        for region, wanted in lifts.items():
+            for start in range(0, len(wanted), LIFT_ROWS):
+                part = wanted[start : start + LIFT_ROWS]
+                try:
+                    done, held = await self._lifters[region].lift(part)
+                except Retry as error:
+                    if code_of(error) not in _CONTENDED:
+                        raise
+                    done, held = 0, part
+                outcome.lifted += done
+                if held:
+                    self._held.setdefault(region, []).extend(held)
+
+    async def lift_held(self, outcome: Outcome, report: Callable[[str], None]) -> None:
+        """Try the rows again that clients had locked; count those that stay locked."""
+        for _ in range(LIFT_ATTEMPTS):
+            if not self._held:
+                return
+            count = sum(map(len, self._held.values()))
+            report(f"{self._table.name}: waiting for {count} rows that clients have locked")
+            await asyncio.sleep(1)
+            lifts, self._held = self._held, {}
+            await self._lift(lifts, outcome)
+        outcome.held = sum(map(len, self._held.values()))
+
+
+class _Lifter:
+    """Lifts rows and tombstones of one table in one region."""
+
+    def __init__(self, place: Place, table: catalog.Table, reader: KeyReader) -> None:
+        self._place = place
+        self._table = table
+        self._reader = reader
+        self._ready = False
+
+    async def lift(self, lifts: Sequence[_Lift]) -> tuple[int, list[_Lift]]:
+        """One transaction: how many were lifted, and which ones were locked.
+
+        A row whose version is no longer the one seen was written since: its own
+        change is in the stream, and it is left alone.
+        """
+        connection = self._place.connection
+        if not self._ready:
+            await connection.execute(restamp.format_description().decode())
+            await connection.execute("SET gtid_next = 'AUTOMATIC'")
+            self._ready = True
+        rows = [lift for lift in lifts if lift.decision.action is Action.LIFT_ROW]
+        graves = [lift for lift in lifts if lift.decision.action is Action.LIFT_TOMBSTONE]
+        shape = self._table.shape
+        async with connection.transaction():
+            now = int(await connection.value(_CLOCK))
+            locked, held = await self._lock(quoted_table(shape.schema, shape.table), rows)
+            if locked:
+                stamped = [
+                    (self._reader.wire_key(lift.values), self._stamp(lift, now)) for lift in locked
+                ]
+                await connection.execute(restamp.restamp(shape, stamped).decode())
+            tombstones = tombstone_table(shape.schema, shape.table)
+            buried, busy = await self._lock(tombstones, graves)
+            for lift in buried:
+                stamp = self._stamp(lift, now)
+                await connection.execute(
+                    f"UPDATE {tombstones} SET {TS_COLUMN} = {stamp.ts},"
+                    f" {ORIGIN_COLUMN} = {stamp.origin} WHERE {self._reader.among([lift.values])}"
+                )
+        return len(locked) + len(buried), held + busy
+
+    def _stamp(self, lift: _Lift, now: int) -> Stamp:
+        return Stamp(max(now, lift.decision.above.ts + 1), self._place.region)
+
+    async def _lock(self, table: str, lifts: list[_Lift]) -> tuple[list[_Lift], list[_Lift]]:
+        """Lock the rows that still have the version seen; and those that somebody else has."""
+        if not lifts:
+            return [], []
+        asked = (
+            f"SELECT {self._reader.select}, {TS_COLUMN}, {ORIGIN_COLUMN} FROM {table}"
+            f" WHERE {self._reader.among([lift.values for lift in lifts])}"
+        )
+        found = await self._place.connection.rows(f"{asked} FOR UPDATE SKIP LOCKED")
+        mine = {tuple(row[:-2]): Stamp(row[-2], row[-1]) for row in found}
+        locked = [lift for lift in lifts if mine.get(lift.values) == lift.decision.seen]
+        if len(found) == len(lifts):
+            return locked, []
+        there = {tuple(row[:-2]) for row in await self._place.connection.rows(asked)}
+        return locked, [lift for lift in lifts if lift.values in there and lift.values not in mine]
+
+
+async def _active_since(place: Place, schema: str, table: str) -> int:
+    """When the table's row was written in this region, in microseconds since 1970."""
+    return int(
+        await place.connection.value(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at)"
+            f" FROM {quoted_table(MESH_SCHEMA, 'tables')} WHERE digest = %s",
+            (digest(schema, table),),
+        )
+    )

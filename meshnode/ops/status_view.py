@@ -1,0 +1,92 @@
+"""A status as tables for a terminal."""
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from meshnode.ops.verdict import Finding, PairStatus, RegionStatus, Status, moment
+
+_QUIET = "-"
+
+
+def render(status: Status) -> RenderableType:
+    """The verdict, a table of regions, a table of lags, and what is wrong with which remedy."""
+    parts: list[RenderableType] = [_verdict(status), _regions(status), _lags(status)]
+    parts += [_finding("!", "bold red", finding) for finding in status.problems]
+    parts += [_finding("~", "yellow", finding) for finding in status.warnings]
+    return Group(*parts)
+
+
+def _verdict(status: Status) -> Text:
+    word, style = ("converged", "bold green") if status.converged else ("not converged", "bold red")
+    return Text.assemble(
+        f"mesh {status.mesh}, {len(status.regions)} regions, {moment(int(status.at * 1e6))}: ",
+        (word, style),
+    )
+
+
+def _regions(status: Status) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("region", no_wrap=True)
+    for heading in (
+        "beat s", "published/s", "applied/s", "conflicts", "lifts", "parked", "skipped", "mend"
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("actors")
+    for region in status.regions:
+        table.add_row(*_region(region))
+    return table
+
+
+def _region(region: RegionStatus) -> list[str]:
+    if region.error is not None:
+        return [escape(region.name), *[_QUIET] * 8, "[red]unreachable[/]"]
+    age = region.beat_age
+    letters = region.letters
+    busy = [actor for actor in region.actors if actor.state != "running"]
+    return [
+        escape(region.name),
+        _QUIET if age is None else f"{age:.1f}",
+        _rate(region, "published_rows"),
+        _rate(region, "applied_rows"),
+        str(region.counts.get("conflicts", 0)),
+        str(region.counts.get("lifts", 0)),
+        str(letters.open + letters.replay),
+        str(letters.skipped),
+        str(region.mend),
+        escape(", ".join(f"{actor.name}: {actor.state}" for actor in busy))
+        or ("running" if region.actors else _QUIET),
+    ]
+
+
+def _rate(region: RegionStatus, name: str) -> str:
+    rate = region.rates.get(name)
+    return _QUIET if rate is None else f"{rate:,.0f}"
+
+
+def _lags(status: Status) -> Table:
+    """One row for each region, one column for each origin: seconds behind."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.add_column("lag s of", no_wrap=True)
+    names = [region.name for region in status.regions]
+    for name in names:
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    pairs = {(pair.region, pair.origin): pair for pair in status.pairs}
+    for region in names:
+        cells = [_lag(pairs.get((region, origin))) for origin in names]
+        table.add_row(f"at {escape(region)}", *cells)
+    return table
+
+
+def _lag(pair: PairStatus | None) -> str:
+    if pair is None:
+        return ""
+    return _QUIET if pair.lag is None else f"{pair.lag:.1f}"
+
+
+def _finding(mark: str, style: str, finding: Finding) -> Text:
+    text = Text.assemble((f"{mark} {finding.region}: ", style), finding.what)
+    if finding.remedy:
+        text.append(f"\n    remedy: {finding.remedy}", "dim")
+    return text

@@ -1,0 +1,269 @@
+"""What a look at the mesh means: converged or not, why, since when, and what to do.
+
+Facts in, verdict out; nothing here asks a server.  A mesh is *not converged* when
+something stands that will not go away by letting it run, or when nobody can
+tell: a parked row, a skipped transaction, a halted actor, a region or a stream
+that is silent, tombstones that cannot be collected.  What runs but should be
+looked at (a topology that differs, an actor that retries) is a warning.
+"""
+
+import time
+from collections.abc import Sequence
+
+from msgspec import Struct, field
+
+from meshnode.topology import Topology
+
+SILENT_SECONDS = 10.0
+"""A heartbeat, or the newest one applied of a peer, older than this is a finding."""
+
+GC_HELD_SECONDS = 60.0
+"""A frontier older than this holds back the garbage collection of tombstones."""
+
+STANDING = frozenset({"halted", "failed", "fenced"})
+"""States of an actor that does not do its work and will not without help."""
+
+
+class ActorStatus(Struct):
+    """An actor as its node describes it; ``since`` in seconds since 1970."""
+
+    name: str
+    state: str
+    reason: str = ""
+    remedy: str = ""
+    since: float = 0.0
+    restarts: int = 0
+
+
+class Letters(Struct):
+    """Dead letters that are not closed."""
+
+    open: int = 0
+    replay: int = 0
+    skipped: int = 0
+
+
+class RegionStatus(Struct):
+    """One region as its own server and node tell it; times in microseconds since 1970.
+
+    ``error`` is set when the region could not be asked; then only name, id and address hold.
+    ``rates`` are counts per second and may be empty.
+    """
+
+    name: str
+    id: int
+    mysql: str
+    error: str | None = None
+    remedy: str = ""
+    now_us: int = 0
+    wall_us: int = 0
+    frontier_us: int = 0
+    epoch: int = 0
+    published_seq: int = 0
+    gc_limit: int = 0
+    node: str = ""
+    digest: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    letters: Letters = field(default_factory=Letters)
+    mend: int = 0
+    actors: list[ActorStatus] = field(default_factory=list)
+
+    @property
+    def beat_age(self) -> float | None:
+        """Seconds since the node's last heartbeat; None without one."""
+        return (self.now_us - self.wall_us) / 1e6 if self.wall_us else None
+
+
+class PairStatus(Struct):
+    """How far ``region`` has applied the stream of ``origin``.
+
+    ``lag`` in seconds (None: nothing heard yet), ``behind`` in items not yet applied (None:
+    unknown), ``frontier_us`` the promise of the origin that is applied here, ``commit_us``
+    the commit time of the newest item applied.
+    """
+
+    origin: str
+    region: str
+    seq: int | None = None
+    lag: float | None = None
+    behind: int | None = None
+    frontier_us: int = 0
+    commit_us: int = 0
+    now_us: int = 0
+
+
+class Finding(Struct):
+    """Something about a region that an operator should know."""
+
+    region: str
+    what: str
+    remedy: str = ""
+
+
+class Status(Struct):
+    """The mesh at one moment; ``at`` in seconds since 1970."""
+
+    mesh: str
+    digest: str
+    at: float
+    converged: bool
+    problems: list[Finding]
+    warnings: list[Finding]
+    regions: list[RegionStatus]
+    pairs: list[PairStatus]
+
+
+def judge(
+    topology: Topology, regions: Sequence[RegionStatus], pairs: Sequence[PairStatus]
+) -> Status:
+    """Put facts and verdict together; regions in the order of the topology."""
+    problems: list[Finding] = []
+    warnings: list[Finding] = []
+    for region in regions:
+        problems += _region_problems(region)
+        if region.error is None:
+            warnings += _region_warnings(region, topology.digest)
+    silent = {finding.region for finding in problems if finding.what.startswith(_SILENT)}
+    answering = {region.name for region in regions if region.error is None} - silent
+    problems += [
+        finding for pair in pairs if pair.region in answering for finding in _pair_problems(pair)
+    ]
+    problems += gc_held(regions, pairs)
+    return Status(
+        mesh=topology.mesh,
+        digest=topology.digest,
+        at=time.time(),
+        converged=not problems,
+        problems=problems,
+        warnings=warnings,
+        regions=list(regions),
+        pairs=list(pairs),
+    )
+
+
+_SILENT = "no heartbeat"
+
+
+def _region_problems(region: RegionStatus) -> list[Finding]:
+    name = region.name
+    if region.error is not None:
+        return [Finding(name, f"unreachable: {region.error}", region.remedy)]
+    found = []
+    age = region.beat_age
+    if age is None:
+        found.append(
+            Finding(name, f"{_SILENT} yet", f"start its node: meshnode run --region {name}")
+        )
+    elif age > SILENT_SECONDS:
+        found.append(
+            Finding(
+                name,
+                f"{_SILENT} for {age:.0f} s (since {moment(region.wall_us)})",
+                f"start its node (meshnode run --region {name}) or look at its log",
+            )
+        )
+    letters = region.letters
+    if letters.open + letters.replay:
+        found.append(
+            Finding(
+                name,
+                f"{letters.open + letters.replay} parked rows (open dead letters)",
+                f"see `meshnode dead-letters list --region {name}`, remove the cause, replay them",
+            )
+        )
+    if letters.skipped:
+        found.append(
+            Finding(
+                name,
+                f"{letters.skipped} skipped transactions",
+                "make the regions alike by hand and run `meshnode verify`, which closes them",
+            )
+        )
+    for actor in region.actors:
+        if actor.state in STANDING:
+            since = f" since {moment(int(actor.since * 1e6))}" if actor.since else ""
+            found.append(
+                Finding(name, f"{actor.name} {actor.state}{since}: {actor.reason}", actor.remedy)
+            )
+    return found
+
+
+def _region_warnings(region: RegionStatus, digest: str) -> list[Finding]:
+    found = []
+    if region.digest and region.digest != digest:
+        found.append(
+            Finding(
+                region.name,
+                f"its node runs by another topology (its digest {region.digest[:8]},"
+                f" here {digest[:8]})",
+                "give every node the same topology file",
+            )
+        )
+    for actor in region.actors:
+        if actor.state in ("retrying", "waiting"):
+            found.append(
+                Finding(region.name, f"{actor.name} {actor.state}: {actor.reason}", actor.remedy)
+            )
+    if region.mend:
+        found.append(
+            Finding(
+                region.name,
+                f"{region.mend} rows wait to be mended (locked by clients)",
+                "end the client transactions that hold them for long",
+            )
+        )
+    return found
+
+
+def _pair_problems(pair: PairStatus) -> list[Finding]:
+    if pair.lag is None:
+        what = f"nothing heard of {pair.origin} yet"
+    elif pair.lag > SILENT_SECONDS:
+        what = f"nothing heard of {pair.origin} for {pair.lag:.0f} s"
+    else:
+        return []
+    return [
+        Finding(
+            pair.region,
+            what,
+            f"see the actors `applier {pair.origin}` in {pair.region} and `tailer` in"
+            f" {pair.origin}, and the link between them",
+        )
+    ]
+
+
+def gc_held(regions: Sequence[RegionStatus], pairs: Sequence[PairStatus]) -> list[Finding]:
+    """Who holds back the collection of tombstones, where, and since when.
+
+    A region drops a tombstone when its stamp is below the frontier that it has applied of every
+    other member, so the member with the oldest frontier holds all of them back.
+    """
+    found = []
+    for region in regions:
+        own = [pair for pair in pairs if pair.region == region.name and pair.now_us]
+        heard = [pair for pair in own if pair.frontier_us]
+        if not heard:
+            continue
+        oldest = min(heard, key=lambda pair: pair.frontier_us)
+        age = (oldest.now_us - oldest.frontier_us) / 1e6
+        if age > GC_HELD_SECONDS:
+            found.append(
+                Finding(
+                    region.name,
+                    f"tombstones are held back by {oldest.origin} since"
+                    f" {moment(oldest.frontier_us)} ({age:.0f} s)",
+                    f"bring {oldest.origin} back, end its oldest open transaction, or replay the"
+                    f" rows of {oldest.origin} that are parked here",
+                )
+            )
+    return found
+
+
+def moment(microseconds: int) -> str:
+    """A time as operators read it, in UTC."""
+    try:
+        text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(microseconds // 1_000_000))
+    except (OverflowError, OSError, ValueError):
+        return f"{microseconds} us"
+    return text + "Z"

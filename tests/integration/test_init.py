@@ -1,0 +1,490 @@
+"""``meshnode init`` on real servers: with data, twice, under traffic, and out again."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from regions import column, control, run, topology_of
+
+from meshnode.errors import Refused
+from meshnode.mysql import schema
+from meshnode.ops.install import init, uninstall
+
+KEYS = {
+    "ints": ("a INT, b BIGINT UNSIGNED", "a, b", "(1, 2), (-5, 18446744073709551615), (0, 0)"),
+    "texts": (
+        "a VARCHAR(20) COLLATE utf8mb4_0900_ai_ci, b CHAR(5) CHARACTER SET latin1",
+        "b, a",
+        "('a', 'x'), ('Straße', 'ü'), ('', '')",
+    ),
+    "bytes": ("a VARBINARY(20), b BINARY(4)", "a, b", "(0x00, 0x1100), (0xff, 0x11223344)"),
+    "numbers": (
+        "a DECIMAL(30,10), b DECIMAL(9,9), c DECIMAL(18,0), d YEAR, e BIT(13)",
+        "a, b, c, d, e",
+        "(-12345678901234567890.0123456789, -0.000000001, -999999999999999999, 0, 4097),"
+        " (0, 0, 0, 2155, 0), (1.5, .123456789, 1, 1901, b'1')",
+    ),
+    "times": (
+        "a DATE, b TIME(3), c DATETIME(6), d TIMESTAMP(1), e TIME, f DATETIME",
+        "a, b, c, d, e, f",
+        "('0000-00-00', '-838:59:58.999', '0000-00-00', 0, '-00:00:01', '1000-01-01'),"
+        " ('2023-02-31', '-00:00:00.001', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.9',"
+        " '838:59:59', '2024-02-29 12:34:56')",
+    ),
+    "labels": (
+        "a ENUM('','x','y'), b SET('p','q','r','s','t','u','v','w','z')",
+        "b, a",
+        "(0, 0), (1, 1), ('y', 'p,z')",
+    ),
+}
+
+
+async def sessions(stack: AsyncExitStack, servers) -> list:
+    return [await stack.enter_async_context(await control(server)) for server in servers]
+
+
+async def rows_of(connections, table: str, order: str = "id") -> list:
+    """The same table of all regions, stamps included."""
+    return [
+        await connection.rows(
+            f"SELECT t.*, _mesh_ts, _mesh_origin FROM app.{table} t ORDER BY {order}"
+        )
+        for connection in connections
+    ]
+
+
+async def test_fresh_tables_get_everything_once(servers) -> None:
+    pair = await servers(2)
+    topology = topology_of(pair)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(
+                one,
+                "CREATE DATABASE app",
+                "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+                "CREATE TABLE app.u (a VARCHAR(9), b INT, v INT, PRIMARY KEY (b, a))",
+            )
+        first = await init(topology)
+        assert first.tables == ("app.t", "app.u") and first.complete
+        again = await init(topology)
+        assert again.statements == [] and again.complete
+        for number, one in enumerate(both, start=1):
+            assert await one.rows("SELECT mesh, region, name FROM meshnode.member") == [
+                ("test", number, ("one", "two")[number - 1])
+            ]
+            assert await one.rows("SELECT origin, seq, epoch FROM meshnode.applied") == [
+                (3 - number, 0, 0)
+            ]
+            assert await column(one, "SELECT region FROM meshnode.heartbeat") == [number]
+            names = await one.rows("SELECT schema_name, table_name, state FROM meshnode.tables")
+            assert sorted(names) == [("app", "t", "active"), ("app", "u", "active")]
+            uuid = await one.value("SELECT @@server_uuid")
+            assert uuid in await one.value("SELECT since_gtids FROM meshnode.tables LIMIT 1")
+            await run(one, "INSERT INTO app.t VALUES (1, 1)", "DELETE FROM app.t")
+            tombstones = schema.tombstone_table("app", "t")
+            assert await column(one, f"SELECT _mesh_origin FROM {tombstones}") == [number]
+
+
+async def test_order_is_all_regions_before_the_next_step(servers) -> None:
+    pair = await servers(2)
+    async with AsyncExitStack() as stack:
+        for one in await sessions(stack, pair):
+            await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
+        done = (await init(topology_of(pair))).statements
+
+    def places(word: str) -> list[int]:
+        return [place for place, (_, text) in enumerate(done) if word in text]
+
+    order = [
+        "CREATE DATABASE",
+        "ADD COLUMN",
+        "BEFORE INSERT",
+        "AFTER DELETE",
+        "`meshnode`.`tables` (digest, schema_name",
+    ]
+    assert all(len(places(word)) == 2 for word in order)
+    assert max(places("ADD COLUMN")) < min(places("CREATE TRIGGER"))
+    assert max(places("CREATE TRIGGER")) < min(places(order[-1]))
+    for region in ("one", "two"):
+        triggers = [text for name, text in done if name == region and "CREATE TRIGGER" in text]
+        assert ["BEFORE" in text.splitlines()[0] for text in triggers] == [True, True, False, False]
+
+
+async def test_dry_run_changes_nothing_and_prints_what_init_runs(servers) -> None:
+    pair = await servers(2)
+    topology = topology_of(pair)
+    lines: list[str] = []
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
+        planned = await init(topology, dry_run=True, report=lines.append)
+        assert await column(both[0], "SHOW DATABASES LIKE 'meshnode'") == []
+        assert any("CREATE TRIGGER" in line for line in lines)
+        real = await init(topology)
+        same = [text for _, text in real.statements if "since_gtids" not in text]
+        assert [text for _, text in planned.statements if "since_gtids" not in text] == same
+
+
+async def test_uninstall_leaves_the_server_as_it_was(servers) -> None:
+    (server,) = await servers(1)
+    topology = topology_of([server])
+    async with await control(server) as one:
+        await run(
+            one,
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT DEFAULT 5 INVISIBLE, KEY (v),"
+            " g INT AS (v + 1))",
+            "CREATE TABLE app.mine (id INT PRIMARY KEY, _mesh_ts VARCHAR(9))",
+            "INSERT INTO app.t (id, v) VALUES (1, 1), (2, NULL)",
+            "CREATE TRIGGER app.theirs BEFORE INSERT ON app.t FOR EACH ROW SET NEW.v = 9",
+        )
+        topology = topology_of([server], "app.t")
+        texts = [await one.row(f"SHOW CREATE TABLE app.{table}") for table in ("t", "mine")]
+        rows = await one.rows("SELECT id, v FROM app.t")
+        await init(topology)
+        await run(one, "UPDATE app.t SET v = 3 WHERE id = 1", "UPDATE app.t SET v = 1 WHERE id = 1")
+        await uninstall(topology)
+        assert [await one.row(f"SHOW CREATE TABLE app.{table}") for table in ("t", "mine")] == texts
+        assert await one.rows("SELECT id, v FROM app.t") == rows
+        assert await column(one, "SHOW DATABASES LIKE 'meshnode'") == []
+        assert [row[0] for row in await one.rows("SHOW TRIGGERS FROM app")] == ["theirs"]
+        assert (await uninstall(topology)).statements == []
+
+
+async def test_uninstall_refuses_under_a_running_node(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as one:
+        await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
+        await init(topology_of([server]))
+        await run(one, "UPDATE meshnode.heartbeat SET wall_us = UNIX_TIMESTAMP() * 1000000")
+        with pytest.raises(Refused, match="stop the node"):
+            await uninstall(topology_of([server]))
+        assert await column(one, "SHOW DATABASES LIKE 'meshnode'") == ["meshnode"]
+
+
+@pytest.mark.parametrize("table", KEYS)
+async def test_one_full_region_is_lifted_whatever_the_key(servers, table: str) -> None:
+    pair = await servers(2)
+    columns, key, values = KEYS[table]
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(
+                one,
+                "CREATE DATABASE app",
+                f"CREATE TABLE app.t ({columns}, v INT NOT NULL DEFAULT 7,"
+                f" changed TIMESTAMP(6) DEFAULT '2020-01-01' ON UPDATE CURRENT_TIMESTAMP(6),"
+                f" PRIMARY KEY ({key}))",
+                "CREATE TABLE app.log (id INT AUTO_INCREMENT PRIMARY KEY)",
+                "CREATE TRIGGER app.theirs BEFORE UPDATE ON app.t FOR EACH ROW"
+                " INSERT INTO app.log VALUES ()",
+            )
+        names = ", ".join(part.split()[0] for part in columns.split(", ") if part[1] == " ")
+        await run(both[1], f"INSERT INTO app.t ({names}) VALUES {values}")
+        kept = await both[1].rows("SELECT * FROM app.t ORDER BY " + key)
+        result = await init(topology_of(pair, "app.t"))
+        assert result.complete and result.lifted == {"app.t": len(kept)}
+        # Only the stamp has changed: no ON UPDATE default, no trigger of the application.
+        assert await both[1].rows("SELECT * FROM app.t ORDER BY " + key) == kept
+        assert await both[1].value("SELECT COUNT(*) FROM app.log") == 0
+        stamps = await both[1].rows("SELECT _mesh_ts, _mesh_origin FROM app.t")
+        assert all(ts > 0 and origin == 2 for ts, origin in stamps)
+        # Published by nobody yet, but no longer init's business.
+        assert (await init(topology_of(pair, "app.t"))).lifted == {}
+
+
+async def test_equal_rows_are_left_alone(servers) -> None:
+    pair = await servers(2)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(
+                one,
+                "CREATE DATABASE app",
+                "CREATE TABLE app.t (id INT PRIMARY KEY, f FLOAT, j JSON, b LONGBLOB)",
+                "INSERT INTO app.t VALUES (1, 1.1, '{\"b\": [null], \"a\": 1}', REPEAT('x', 9999)),"
+                " (2, NULL, NULL, NULL), (3, -0e0, 'null', '')",
+            )
+        result = await init(topology_of(pair))
+        assert result.complete and result.lifted == {}
+        assert await column(both[0], "SELECT SUM(_mesh_ts) FROM app.t") == [0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "f = 1.1000001",
+        "f = NULL",
+        "s = 'A'",
+        "s = 'a '",
+        "s = ''",
+        "j = '[\"1\"]'",
+        "j = NULL",
+        "b = CONCAT(REPEAT('x', 99999), 'y')",
+        "b = NULL",
+        "d = '0000-00-00'",
+        "u = NULL, s = '~'",
+    ],
+)
+async def test_rows_without_a_version_that_differ_are_refused_key_by_key(
+    servers, change: str
+) -> None:
+    pair = await servers(2)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(
+                one,
+                "CREATE DATABASE app",
+                "CREATE TABLE app.t (id INT PRIMARY KEY, f FLOAT,"
+                " s CHAR(9) COLLATE utf8mb4_0900_ai_ci, u VARCHAR(9), j JSON, b LONGBLOB, d DATE)",
+                "INSERT INTO app.t VALUES (1, 1.1, 'a', 'u', '[1]', REPEAT('x', 100000), NULL),"
+                " (2, 0, '', '', '1', '', NULL)",
+            )
+        await run(both[1], f"UPDATE app.t SET {change} WHERE id = 1")
+        if change == "s = 'a '":  # CHAR does not keep it
+            assert (await init(topology_of(pair))).complete
+            return
+        result = await init(topology_of(pair))
+        assert [refused[:3] for refused in result.refused] == [("app.t", "(1)", ("one", "two"))]
+        assert not result.complete and result.lifted == {}
+        seeded = await init(topology_of(pair), seed_from="two")
+        assert seeded.complete and seeded.lifted == {"app.t": 1}
+        assert (await both[1].row("SELECT _mesh_origin FROM app.t WHERE id = 1"))[0] == 2
+        assert await both[0].value("SELECT SUM(_mesh_ts) FROM app.t") == 0
+
+
+async def test_each_region_gives_what_it_alone_has(servers) -> None:
+    trio = await servers(3)
+    async with AsyncExitStack() as stack:
+        three = await sessions(stack, trio)
+        for number, one in enumerate(three):
+            await run(
+                one,
+                "CREATE DATABASE app",
+                "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+                "SET cte_max_recursion_depth = 100000",
+                "INSERT INTO app.t WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n"
+                f" WHERE i < {5000 if number else 3000})"
+                f" SELECT i * {(3, 1, 7)[number]}, i * 0 FROM n",
+            )
+        result = await init(topology_of(trio))
+        every = set()
+        for one in three:
+            every |= set(await column(one, "SELECT id FROM app.t"))
+        common = set(range(1, 5001)) & set(range(3, 9001, 3)) & set(range(7, 35001, 7))
+        assert result.complete and result.lifted == {"app.t": len(every - common)}
+        # Every row that is not everywhere carries a version in exactly one region.
+        lifted: list[int] = []
+        for one in three:
+            lifted += await column(one, "SELECT id FROM app.t WHERE _mesh_ts > 0")
+        assert sorted(lifted) == sorted(every - common)
+
+
+async def test_a_delete_between_the_triggers_and_the_activation_wins(servers) -> None:
+    pair = await servers(2)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(
+                one,
+                "CREATE DATABASE app",
+                "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+                "INSERT INTO app.t VALUES (1, 1), (2, 2)",
+            )
+        deleted: list[str] = []
+
+        def delete_once(line: str) -> None:
+            if not deleted and "INSERT INTO `meshnode`.`tables`" in line:
+                deleted.append(line)
+                with pair[0].connect() as connection:
+                    connection.cursor().execute("DELETE FROM app.t WHERE id = 1")
+
+        result = await init(topology_of(pair), report=delete_once)
+        assert deleted and result.lifted == {"app.t": 1}
+        tombstones = schema.tombstone_table("app", "t")
+        assert await both[1].value("SELECT COUNT(*) FROM app.t") == 2
+        (found,) = await both[0].rows(f"SELECT * FROM {tombstones}")
+        since = await both[0].value(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at) FROM meshnode.tables"
+        )
+        assert found[0] == 1 and found[1] > since and found[2] == 1
+
+
+async def test_init_goes_on_where_it_was_broken_off(servers) -> None:
+    pair = await servers(2)
+    topology = topology_of(pair)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(
+                one,
+                "CREATE DATABASE app",
+                "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+                "INSERT INTO app.t VALUES (1, 1)",
+            )
+        whole = len((await init(topology, dry_run=True)).statements)
+
+        class Broken(Exception):
+            pass
+
+        runs = 0
+        while True:
+            seen = 0
+
+            def break_off(_: str) -> None:
+                nonlocal seen
+                seen += 1
+                if seen == 2:
+                    raise Broken
+
+            runs += 1
+            assert runs <= whole, "each run must get at least one statement further"
+            try:
+                await init(topology, report=break_off)
+                break
+            except Broken:
+                pass
+        assert runs > 20
+        assert (await init(topology)).statements == []
+        for one in both:
+            assert len(await one.rows("SHOW TRIGGERS FROM app")) == 4
+
+
+async def test_altered_triggers_are_replaced_and_come_last_again(servers) -> None:
+    (server,) = await servers(1)
+    topology = topology_of([server])
+    names = [schema.trigger_name(role, "app", "t") for role in schema.TriggerRole]
+    async with await control(server) as one:
+        await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)")
+        await init(topology)
+        await run(
+            one,
+            f"DROP TRIGGER app.{names[0]}",
+            f"CREATE TRIGGER app.{names[0]} BEFORE INSERT ON app.t FOR EACH ROW SET NEW.v = 1",
+            "CREATE TRIGGER app.theirs BEFORE UPDATE ON app.t FOR EACH ROW SET NEW._mesh_ts = 5",
+            f"DROP TRIGGER app.{names[3]}",
+        )
+        again = await init(topology)
+        assert len(again.statements) == 3
+        assert (await init(topology)).statements == []
+        await run(one, "INSERT INTO app.t VALUES (1, 5)", "UPDATE app.t SET v = 6")
+        assert await one.value("SELECT _mesh_ts > 1000 AND v = 6 FROM app.t") == 1
+
+
+@pytest.mark.parametrize(
+    ("definition", "reason"),
+    [
+        ("a INT", "no primary key"),
+        ("a INT NOT NULL UNIQUE", "no primary key"),
+        ("a FLOAT PRIMARY KEY", "does not compare exactly"),
+        ("a INT, b DOUBLE, PRIMARY KEY (a, b)", "does not compare exactly"),
+        ("a VARCHAR(20), PRIMARY KEY (a(5))", "first 5 characters"),
+        ("a BLOB, PRIMARY KEY (a(50))", "first 50"),
+        ("a INT PRIMARY KEY) ENGINE=MyISAM COMMENT=('", "engine is MyISAM"),
+        ("a INT PRIMARY KEY, _mesh_ts INT", "not the mesh's"),
+        ("a INT PRIMARY KEY, _mesh_origin TINYINT UNSIGNED", "not the mesh's"),
+    ],
+)
+async def test_what_cannot_be_replicated_is_refused_before_anything_changes(
+    servers, definition: str, reason: str
+) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as one:
+        text = f"CREATE TABLE app.bad ({definition})".replace(" COMMENT=(')", "")
+        await run(one, "CREATE DATABASE app", "CREATE TABLE app.good (id INT PRIMARY KEY)", text)
+        with pytest.raises(Refused, match=reason) as refused:
+            await init(topology_of([server]))
+        assert "app.bad in one" in str(refused.value) and "app.good" not in str(refused.value)
+        assert await column(one, "SHOW DATABASES LIKE 'meshnode'") == []
+
+
+async def test_tables_that_differ_between_regions_are_refused(servers) -> None:
+    pair = await servers(2)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for number, one in enumerate(both):
+            await run(
+                one,
+                "CREATE DATABASE app",
+                f"CREATE TABLE app.t (id INT PRIMARY KEY, v INT {'UNSIGNED' * number})",
+            )
+        await run(both[0], "CREATE TABLE app.only (id INT PRIMARY KEY)")
+        with pytest.raises(Refused) as refused:
+            await init(topology_of(pair))
+        assert "missing in two" in str(refused.value)
+        assert "column `v`" in str(refused.value)
+
+
+async def test_a_server_of_another_region_is_refused(servers) -> None:
+    pair = await servers(2)
+    async with AsyncExitStack() as stack:
+        for one in await sessions(stack, pair):
+            await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
+        await init(topology_of(pair))
+        with pytest.raises(Refused, match="belongs to region 2"):
+            await init(topology_of([pair[1], pair[0]]))
+
+
+async def test_one_region_alone_does_its_part_and_says_what_is_left(servers) -> None:
+    pair = await servers(2)
+    topology = topology_of(pair)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
+        await run(both[0], "INSERT INTO app.t VALUES (1)")
+        result = await init(topology, ["one"])
+        assert "regions two: run init there" in result.left[0] and not result.complete
+        assert await column(both[1], "SHOW DATABASES LIKE 'meshnode'") == []
+        assert (await init(topology)).lifted == {"app.t": 1}
+
+
+async def test_under_traffic_every_row_is_stamped_or_lifted(servers) -> None:
+    pair = await servers(2)
+    topology = topology_of(pair)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)")
+        values = ", ".join(f"({number}, 0)" for number in range(3000))
+        await run(both[0], f"INSERT INTO app.t VALUES {values}")
+        stop = asyncio.Event()
+        written = 0
+
+        async def write() -> None:
+            nonlocal written
+            async with await control(pair[0]) as client:
+                while not stop.is_set():
+                    written += 1
+                    await client.execute(f"UPDATE app.t SET v = v + 1 WHERE id = {written % 3000}")
+                    await client.execute(f"REPLACE INTO app.t VALUES ({5000 + written % 50}, 1)")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            result = await init(topology)
+            stop.set()
+        assert result.complete and written > 10
+        assert await both[0].value("SELECT COUNT(*) FROM app.t WHERE _mesh_ts = 0") == 0
+        assert await both[0].value("SELECT SUM(v) FROM app.t WHERE id < 3000") == written
+
+
+async def test_a_row_that_a_client_holds_is_lifted_later_or_named(servers, monkeypatch) -> None:
+    pair = await servers(2)
+    topology = topology_of(pair)
+    monkeypatch.setattr("meshnode.ops.install_data.LIFT_ATTEMPTS", 1)
+    async with AsyncExitStack() as stack:
+        both = await sessions(stack, pair)
+        for one in both:
+            await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)")
+        await run(both[0], "INSERT INTO app.t VALUES (1, 1), (2, 2)")
+        await init(topology, ["one"])
+        await init(topology, ["two"])
+        await run(both[0], "START TRANSACTION", "SELECT * FROM app.t WHERE id = 1 FOR UPDATE")
+        result = await init(topology)
+        assert result.lifted == {"app.t": 1}
+        assert "1 rows were locked" in result.left[0]
+        await run(both[0], "ROLLBACK")
+        assert (await init(topology)).lifted == {"app.t": 1}
