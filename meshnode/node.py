@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from meshnode.actors.watcher import Watcher
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
 from meshnode.bus.port import Bus
+from meshnode.errors import Refused
 from meshnode.lab.wan import Wan, WanBus
+from meshnode.ops.doctor import examine, refusals
 from meshnode.topology import Topology, load
+
+AWAY_SECONDS = 2.0
 
 log = logging.getLogger("meshnode")
 
@@ -75,9 +80,34 @@ class Node:
             await self.bus.close()
 
 
+async def require_health(topology: Topology, region: str) -> None:
+    """Refuse to start on what the doctor refuses; wait for a server that is away."""
+    while True:
+        refused = refusals(await examine(topology, region, lab=lab_allowed()))
+        away = [finding for finding in refused if finding.check == "connection"]
+        if not refused:
+            return
+        if len(away) < len(refused):
+            raise Refused(
+                f"the doctor refuses region {region}: "
+                + "; ".join(
+                    f"{finding.check}: {finding.subject}: {finding.finding}" for finding in refused
+                ),
+                refused[0].remedy + "; `meshnode doctor` shows everything",
+            )
+        log.warning("%s; waiting for it", away[0].finding)
+        await asyncio.sleep(AWAY_SECONDS)
+
+
+def lab_allowed() -> bool:
+    """Whether a lab has overridden the durability checks, loudly, by the environment."""
+    return os.environ.get("MESHNODE_LAB") == "1"
+
+
 async def run_node(path: str, region: str) -> int:
     """Run the node of ``region`` until SIGTERM or SIGINT; 0 after a clean end."""
     topology = load(path)
+    await require_health(topology, region)
     node = Node(topology, Path(path), region)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -117,7 +117,7 @@ class Applier(Actor):
         limits = self.view.now.limits
         inbox: Mailbox[Ready] = Mailbox(2 * limits.batch_bytes)
         ledger = Ledger(self.peer.name, self.incarnation, seq, epoch)
-        intake = Intake(reader, self.sender, ledger, place, self.cache, inbox)
+        intake = Intake(reader, self.sender, ledger, place, self.cache, inbox, self.board)
         intake.heard_us, intake.frontier = heard, frontier
         self.running()
         async with asyncio.TaskGroup() as group:

@@ -8,6 +8,9 @@ handed on when its last part has been seen, and read again while it is applied.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
+from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox
 from meshnode.bus.port import BusReader, Position, Record
 from meshnode.core.change import Table
@@ -55,6 +58,12 @@ class Ready:
     size: int = 0
 
 
+class Report(msgspec.Struct):
+    """What the bus needs of a heartbeat's body: ``[seq, frontier, position, heard]`` by origin."""
+
+    applied: dict[str, tuple[int, int, str, int]] = {}
+
+
 class TableCache:
     """Tables of one stream by their table map, so that equal maps are one table."""
 
@@ -83,6 +92,7 @@ class Intake:
         position: Position,
         cache: TableCache,
         outbox: Mailbox[Ready],
+        board: Board,
     ) -> None:
         self.reader = reader
         self.sender = sender
@@ -90,6 +100,7 @@ class Intake:
         self.position = position
         self.cache = cache
         self.outbox = outbox
+        self.board = board
         self.open: Huge | None = None
         self.heard_us = 0
         self.frontier = 0
@@ -116,6 +127,7 @@ class Intake:
             if item.beat is not None:
                 self.heard_us = max(self.heard_us, item.beat.wall_us)
                 self.frontier = max(self.frontier, item.beat.frontier)
+                self._acknowledged(item.beat.body)
             mark = self._mark(item.seq, item.tx_id, place, item.commit_us)
             if item.kind == PART:
                 await self._part(item, mark, record, content.fde)
@@ -125,6 +137,16 @@ class Intake:
             rows = sum(len(op.found) for op in scanned)
             ready = Ready(mark, content.fde, item, tables, scanned, None, rows, size)
             await self.outbox.put(ready, size + ITEM_WEIGHT)
+
+    def _acknowledged(self, body: str) -> None:
+        """The peer says how far it has applied the own stream."""
+        try:
+            applied = msgspec.json.decode(body, type=Report).applied
+        except msgspec.MsgspecError:
+            return
+        own = applied.get(str(self.board.own))
+        if own is not None:
+            self.board.acknowledged[self.sender.region] = bytes.fromhex(own[2])
 
     async def _part(self, item: Item, mark: Mark, record: Record, fde: bytes) -> None:
         if self.open is None:

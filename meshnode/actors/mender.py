@@ -109,7 +109,7 @@ class Mender:
         for tx in batch:
             for op in tx.ops:
                 if op.table.folds is not None:
-                    wanted += ((op.table, key) for key in op.keys())
+                    wanted += ((op.table, key) for key in op.wire_keys())
             for table, key, _, _ in tx.partial:
                 wanted.append((table, key))
             for digest, key, _ in tx.tombstones:

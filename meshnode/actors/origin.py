@@ -113,7 +113,7 @@ class Origin(Actor):
         self.running()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(tail(stream, assembler, transactions, self.board.epoch))
+                group.create_task(tail(stream, assembler, transactions, self.board))
                 group.create_task(self._mend(mender, transactions, drafts))
                 group.create_task(publish(self.writer, drafts, ledger, member, self.board))
         finally:

@@ -49,8 +49,8 @@ class Resolver(Actor):
         leftovers = Leftovers(session, self.region.id, lookups, self.board.ancestry, max_packet)
         self.running()
         rounds = 0
+        board = self.board
         while True:
-            board = self.board
             if board.format:
                 lifted, overtaken = await leftovers.mend(board.format, lambda: board.promised)
                 board.counts["lifts"] += lifted

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox
 from meshnode.core.change import Transaction
 from meshnode.errors import Fenced
@@ -16,7 +17,7 @@ TRANSACTION_WEIGHT = 200
 
 
 async def tail(
-    stream: Stream, assembler: Assembler, outbox: Mailbox[Transaction], epoch: int
+    stream: Stream, assembler: Assembler, outbox: Mailbox[Transaction], board: Board
 ) -> None:
     """Feed packets to the assembler and its transactions to ``outbox``, for ever.
 
@@ -24,22 +25,26 @@ async def tail(
     taken the region over.
     """
     turn = 0
+    epoch, notices = board.epoch, assembler.notices
     while True:
         assembler.feed(await stream.read())
         if assembler.out:
             for transaction in assembler.out:
                 await outbox.put(transaction, transaction.size + TRANSACTION_WEIGHT)
             assembler.out.clear()
-            if assembler.notices.epoch > epoch:
+            if notices.epoch > epoch:
                 break
+            if notices.definitions:
+                board.definitions += notices.definitions
+                notices.definitions = 0
         turn += 1
         if turn >= PACKETS_BETWEEN_TURNS:
             turn = 0
             await asyncio.sleep(0)
-            if assembler.notices.epoch > epoch:
+            if notices.epoch > epoch:
                 break
     raise Fenced(
-        f"another process has taken region {assembler.notices.region} over "
-        f"(epoch {assembler.notices.epoch}, this one has {epoch})",
+        f"another process has taken region {notices.region} over "
+        f"(epoch {notices.epoch}, this one has {epoch})",
         "run one node for each region",
     )

@@ -58,7 +58,7 @@ class RowOp:
     rows: bytes
     found: list
 
-    def keys(self) -> list[bytes]:
+    def wire_keys(self) -> list[bytes]:
         """Wire keys of all images, in order, with repetitions."""
         if self.kind != UPDATE:
             return [row[2] for row in self.found]

@@ -45,7 +45,7 @@ class Ledger:
             raise Halt(
                 f"the stream of {self.name} was begun anew "
                 f"(incarnation {record.incarnation}, expected {self.incarnation})",
-                "re-seed this region from a peer: docs/OPERATING.md, 'A region that must be re-seeded'",
+                "docs/OPERATING.md, 'A region that must be re-seeded'",
             )
         if isinstance(record, Claim):
             return self._claim(record)

@@ -142,10 +142,10 @@ class Examiner:
                         net.table, net.key, seen, base, base_row, reason, image
                     )
             unseen = net.unseen
-            if unseen is not None and (net.stamp is None or lifted):
-                if net.tomb is None or net.tomb < unseen:
-                    late = late_tombstone(unseen, self.own)
-                    examined.late[at] = LateTombstone(net.table, net.key, late)
+            hidden = unseen is not None and (net.tomb is None or net.tomb < unseen)
+            if hidden and (net.stamp is None or lifted):
+                late = late_tombstone(unseen, self.own)
+                examined.late[at] = LateTombstone(net.table, net.key, late)
         return examined
 
 

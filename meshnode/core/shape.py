@@ -14,6 +14,7 @@ them; but the columns that both tables have must be in one order, stamps
 included, since images are handed over unparsed.
 """
 
+import itertools
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -151,7 +152,7 @@ def compare(source: Shape, local: Shape) -> Fit:
         return Unfit(f"table {local.name}: {fault}")
     places = {column.name: index for index, column in enumerate(local.columns)}
     positions = tuple(places[column.name] for column in source.columns)
-    for before, after in zip(positions, positions[1:], strict=False):
+    for before, after in itertools.pairwise(positions):
         if after < before:
             first, second = local.columns[after].name, local.columns[before].name
             return Unfit(

@@ -33,6 +33,7 @@ from meshnode.errors import Retry
 # free while its server is down must not be taken by somebody's connection.
 PORT_RANGE = range(20000, 32000)
 PR_SET_PDEATHSIG = 1
+EXEC_SECONDS = 1.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _children: list[subprocess.Popen[bytes]] = []
@@ -136,12 +137,21 @@ def end(pid: int | None, marker: str, number: signal.Signals, seconds: float) ->
 
 
 def _has_argument(pid: int, marker: str) -> bool:
-    # A zombie's command line is empty, so it counts as gone.
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return b"\0" + os.fsencode(marker) + b"\0" in b"\0" + line
+    deadline = time.monotonic() + EXEC_SECONDS
+    while True:
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if line or time.monotonic() > deadline or _is_zombie(pid):
+                return b"\0" + os.fsencode(marker) + b"\0" in b"\0" + line
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        # A process that has only just been started has no command line for a moment.
+        time.sleep(0.001)
+
+
+def _is_zombie(pid: int) -> bool:
+    # The name before the state may hold anything, parentheses too.
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
 
 
 def free_port(host: str = "127.0.0.1", attempts: int = 200) -> int:

@@ -129,9 +129,10 @@ class Assembler:
                 self._end()
         elif group is EventClass.FATAL:
             raise self._stop("is followed by an incident: the binary log is not complete")
-        elif group is EventClass.STATEMENT or kind == EventType.ANONYMOUS_GTID:
-            if self._gtid not in self.skipped:
-                raise self._stop(f"holds a {event_name(kind)} event: it was logged as a statement")
+        elif (
+            group is EventClass.STATEMENT or kind == EventType.ANONYMOUS_GTID
+        ) and self._gtid not in self.skipped:
+            raise self._stop(f"holds a {event_name(kind)} event: it was logged as a statement")
         # STREAM and IGNORABLE events say nothing about rows.
 
     # Transactions
@@ -306,6 +307,8 @@ class Assembler:
     def _statement(self, statement) -> None:
         kind = statement.kind
         skipped = self._gtid in self.skipped
+        if kind is StatementClass.DDL and self.maps.replicates(statement.tables):
+            self.notices.definitions += 1
         if kind is StatementClass.DDL or kind is StatementClass.HARMLESS:
             hit = statement.stops and self.maps.replicates(statement.tables)
             if hit and not skipped:

@@ -122,7 +122,6 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
     places = {column.name: position for position, column in enumerate(columns)}
     by_position = sorted((places[name], prefix) for name, prefix in primary)
     prefixed = any(prefix for _, prefix in by_position)
-    key_rows = {row[0]: row for row in described}
     return Table(
         shape=Shape(
             schema=schema,
@@ -132,7 +131,8 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
             prefixes=tuple(prefix for _, prefix in by_position) if prefixed else (),
         ),
         engine=str(found[0][0]),
-        key=tuple(_key_column(key_rows[name]) for name, _ in primary),
+        # In column order, so that a tombstone's key reads like the row's in an image.
+        key=tuple(_key_column(described[position]) for position, _ in by_position),
         defaults=tuple(_default(row) for row in described),
         unique_keys=tuple(sorted(indexes)),
         lossy_labels=tuple(

@@ -6,8 +6,7 @@ errors that name the server and the way on.  The stream and the appliers have
 connections of their own.
 
 Sessions are alike whatever the server's defaults: autocommit, utf8mb4, UTC,
-READ COMMITTED, a fixed ``sql_mode`` (the one that triggers keep), and waits that
-end: a metadata lock that a client holds makes a statement fail after
+READ COMMITTED, a strict ``sql_mode`` that lets odd dates pass, and waits that end: a metadata lock that a client holds makes a statement fail after
 ``LOCK_WAIT_SECONDS``, so a DDL of ours never queues the application's statements
 behind itself for long.
 
@@ -27,7 +26,6 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from meshnode.errors import Busy, MeshError, Refused, Retry
-from meshnode.mysql.schema import TRIGGER_SQL_MODE
 from meshnode.topology import MysqlAddress, Region
 
 CONNECT_SECONDS = 5.0
@@ -39,8 +37,10 @@ LOCK_WAIT_SECONDS = 5
 MINIMUM_VERSION = (8, 0, 30)
 """Invisible columns, INSTANT DROP and generated invisible keys that can be shown."""
 
+SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
+
 _SESSION = (
-    f"SET SESSION sql_mode = '{TRIGGER_SQL_MODE}', time_zone = '+00:00', completion_type = 0,"
+    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', completion_type = 0,"
     f" lock_wait_timeout = {LOCK_WAIT_SECONDS}, innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS},"
     " max_execution_time = 0, information_schema_stats_expiry = 0,"
     " show_gipk_in_create_table_and_information_schema = ON,"

@@ -44,17 +44,12 @@ async def local_images(
         f"{text(column.name)},{_expression(column)}" for column in lookup.shape.columns
     )
     asked = {lookup.token(key): table.fold(key) for key in keys}
-    literals = ",".join(lookup.literal(key) for key in asked_keys(keys))
+    once = list(dict.fromkeys(keys))
     rows = await session.query(
         f"SELECT {lookup.select},JSON_OBJECT({pairs}) FROM {lookup.table}"
-        f" WHERE {lookup.columns} IN ({literals}) FOR UPDATE"
+        f" WHERE {lookup.where(once)} FOR UPDATE"
     )
     return {asked[lookup.row_token(row)]: _string(row[-1]) for row in rows}
-
-
-def asked_keys(keys: Sequence[bytes]) -> list[bytes]:
-    """Each key once, in the order given."""
-    return list(dict.fromkeys(keys))
 
 
 def _string(value: object) -> str:

@@ -88,7 +88,7 @@ def key_literal(shape: Shape, charsets: Mapping[int, str]) -> Callable[[bytes], 
     if all(codes):
         return _integers(shape, codes)
     split = _splitter(shape)
-    literals = [_literal(shape, column, charsets) for column in columns]
+    literals = column_literals(shape, charsets)
     if len(columns) == 1:
         (only,) = literals
         return lambda key: only(*split(key))
@@ -138,6 +138,11 @@ def _label(column: Column, charset: str) -> Callable[[bytes], str]:
         return f"_{charset} {_hex(comma.join(chosen))}"
 
     return literal
+
+
+def column_literals(shape: Shape, charsets: Mapping[int, str]) -> list[Callable[[bytes], str]]:
+    """A function from piece to literal for each key column, in column order."""
+    return [_literal(shape, column, charsets) for column in shape.key_columns]
 
 
 def _literal(shape: Shape, column: Column, charsets: Mapping[int, str]) -> Callable[[bytes], str]:

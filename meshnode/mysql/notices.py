@@ -8,12 +8,14 @@ class Notices:
 
     ``epoch`` is the highest epoch of this region that the stream has shown: a
     higher one than the node's own means that another process has taken over.
+    ``definitions`` counts statements that may have changed a replicated table.
     """
 
     def __init__(self, region: str, region_id: int) -> None:
         self.region = region
         self.region_id = region_id
         self.epoch = 0
+        self.definitions = 0
         self._pending = 0
 
     def heartbeat(self, row: dict[str, Any]) -> tuple[int, int, int, str] | None:

@@ -155,7 +155,7 @@ def _key_column_definition(column: KeyColumn) -> str:
 
 
 def create_tombstone_table(schema: str, table: str, key: tuple[KeyColumn, ...]) -> str:
-    """``key`` in the order of the primary key.
+    """``key`` in the order of the table's columns.
 
     Same types and collations as the table, so that two spellings which are one
     key there are one tombstone here.

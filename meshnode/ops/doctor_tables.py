@@ -139,7 +139,7 @@ async def trigger_order(context: Context) -> list[Finding]:
         ours = {schema.trigger_name(role, *name): role for role in schema.TriggerRole}
         for row in context.triggers.get(name, ()):
             final = last[row.timing, row.event]
-            if row.name in ours and final.name != row.name:
+            if row.name in ours and final.name not in ours:
                 found.append(
                     context.finding(
                         "trigger-order",

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from meshnode.errors import Refused
 from meshnode.mysql import bookkeeping as texts
 from meshnode.mysql import catalog, schema
-from meshnode.mysql.control import Control, code_of
+from meshnode.mysql.control import SQL_MODE, Control, code_of
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
 from meshnode.topology import Topology
 
 ALGORITHM_FALLBACK = "INPLACE, LOCK=NONE"
 """For tables that cannot change columns instantly (compressed rows, too many row versions)."""
 
+_TRIGGER_MODE = f"SET SESSION sql_mode = '{schema.TRIGGER_SQL_MODE}'"
+_SESSION_MODE = f"SET SESSION sql_mode = '{SQL_MODE}'"
 _NOT_INSTANT = frozenset({1845, 1846, 4092})
 NODE_ALIVE_SECONDS = 10
 """A heartbeat younger than this means that a node is running."""
@@ -25,17 +27,17 @@ NODE_ALIVE_SECONDS = 10
 class Statement:
     """Statements that belong together, run one after the other in one session.
 
-    ``cleanup`` runs afterwards whatever happened.  ``fallback`` takes the place of the only
+    ``cleanup`` runs afterwards, each whatever happened.  ``fallback`` takes the place of the only
     statement when the server cannot do it instantly.
     """
 
     sql: tuple[str, ...]
     parameters: tuple[object, ...] = ()
-    cleanup: str = ""
+    cleanup: tuple[str, ...] = ()
     fallback: str = ""
 
     def text(self, connection: Control) -> str:
-        parts = [*self.sql, self.cleanup] if self.cleanup else list(self.sql)
+        parts = (*self.sql, *self.cleanup)
         return ";\n".join(connection.literal(part, self.parameters) for part in parts)
 
     async def execute(self, connection: Control) -> None:
@@ -47,8 +49,8 @@ class Statement:
                 raise
             await connection.execute(self.fallback)
         finally:
-            if self.cleanup:
-                await connection.execute(self.cleanup)
+            for part in self.cleanup:
+                await connection.execute(part)
 
 
 async def _present(connection: Control, wanted: str) -> set[str]:
@@ -179,7 +181,7 @@ async def triggers(
         create = schema.create_trigger(schema_name, table_name, trigger)
         row = there.get(trigger.name)
         if row is None:
-            steps.append(Statement((create,)))
+            steps.append(Statement((_TRIGGER_MODE, create), cleanup=(_SESSION_MODE,)))
             continue
         role = trigger.role
         same = row[4] == trigger.body and (row[1], row[2]) == (role.timing, role.event)
@@ -189,11 +191,12 @@ async def triggers(
             steps.append(
                 Statement(
                     (
+                        _TRIGGER_MODE,
                         f"LOCK TABLES {name} WRITE",
                         schema.drop_trigger(schema_name, trigger.name),
                         create,
                     ),
-                    cleanup="UNLOCK TABLES",
+                    cleanup=("UNLOCK TABLES", _SESSION_MODE),
                 )
             )
     return steps

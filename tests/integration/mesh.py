@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from meshnode.accounts import secrets
+from meshnode.accounts import Account, secrets
 from meshnode.lab.wan import read_cuts, write_cuts
 from meshnode.mysql.control import Control, connect_to
 from meshnode.node import Node
@@ -27,7 +27,6 @@ from meshnode.topology import (
     Topology,
     Wan,
 )
-from meshnode.accounts import Account
 
 NAMES = ("one", "two", "three", "four")
 SECONDS = 30.0
@@ -44,9 +43,7 @@ class Mesh:
             role: AccountSource(user=f"mesh_{role}", password_env="MESH_TEST_PASSWORD")
             for role in ("tail", "apply")
         }
-        source["admin"] = AccountSource(
-            user=servers[0].user, password_env="MESH_TEST_PASSWORD"
-        )
+        source["admin"] = AccountSource(user=servers[0].user, password_env="MESH_TEST_PASSWORD")
         self.control_file = folder / "wan.json"
         self.topology = Topology(
             mesh="test",
@@ -65,9 +62,7 @@ class Mesh:
         """Administrator sessions and the accounts of the nodes."""
         for at, server in enumerate(self.servers):
             self.sql.append(await self.session(at))
-            accounts = {
-                role: secrets(self.topology, NAMES[at], role) for role in ("tail", "apply")
-            }
+            accounts = {role: secrets(self.topology, NAMES[at], role) for role in ("tail", "apply")}
             schemas = {table.split(".")[0] for table in self.topology.replicate.tables}
             await create_accounts(self.sql[at], accounts, schemas)
 

@@ -30,6 +30,7 @@ async def control(server, user: str | None = None, password: str | None = None) 
 async def replicable(connection: Control, table: str, definition: str, region: int = 1) -> str:
     """Make ``app.<table>`` with all that the mesh adds; the quoted name of its tombstone table."""
     for statement in (
+        f"SET sql_mode = '{schema.TRIGGER_SQL_MODE}'",
         "CREATE DATABASE IF NOT EXISTS app",
         f"CREATE TABLE {schema.quoted_table('app', table)} ({definition})",
         bookkeeping.create_schema(),

@@ -77,7 +77,8 @@ def table_maps(binlog: bytes) -> Iterator[bytes]:
 async def logged_shape(connection: Control, schema: str, table: str) -> Shape:
     """Write a row and read the shape from the table map that it leaves in the log."""
     await connection.execute("FLUSH BINARY LOGS")
-    # The session is not strict: where there is no default, the type's own fits.
+    # Not strict: where there is no default, the type's own fits.
+    await connection.execute("SET sql_mode = ''")
     await connection.execute(f"INSERT INTO {quoted_table(schema, table)} () VALUES ()")
     name = (await connection.row("SHOW BINARY LOG STATUS"))[0]
     folder = Path(await connection.value("SELECT @@log_bin_basename")).parent

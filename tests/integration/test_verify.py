@@ -1,0 +1,363 @@
+"""``meshnode verify`` on real servers: identical tables pass, every planted difference is named."""
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+
+import pytest
+from type_samples import SAMPLES, Sample
+from verified import found, regions_of, regions_with, told
+
+from meshnode.errors import Refused, Retry
+from meshnode.ops import verify_rows
+from meshnode.ops.verify_view import View, key_text
+
+
+@pytest.fixture
+async def stack():
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of two rows, so that even a small table has boundaries and halves."""
+    monkeypatch.setattr(verify_rows, "RANGE_ROWS", 2)
+    monkeypatch.setattr(verify_rows, "LIST_ROWS", 1)
+
+
+async def test_every_type_is_identical_when_it_is(servers, stack, small_ranges) -> None:
+    regions = await regions_of(stack, await servers(2))
+    for sample in SAMPLES:
+        await regions.table(sample.name, f"id INT PRIMARY KEY, v {sample.type}")
+        await regions.insert(
+            sample.name, "0, NULL", *(f"{n}, {v}" for n, v in enumerate(sample.values, 1))
+        )
+    verdict = await regions.verify()
+    assert verdict.identical
+    assert verdict.settled
+    assert {table.name for table in verdict.tables} == {f"app.{each.name}" for each in SAMPLES}
+    for sample in SAMPLES:
+        assert found(verdict, sample.name).rows == len(sample.values) + 1
+
+
+async def test_every_value_of_every_type_is_told_from_the_next(servers, stack) -> None:
+    """Region two has the next value in each row, under the same stamp: all must be found."""
+    regions = await regions_of(stack, await servers(2))
+    for sample in SAMPLES:
+        await regions.table(sample.name, f"id INT PRIMARY KEY, v {sample.type}")
+        values = ["NULL", *sample.values]
+        turned = [*values[1:], "NULL"]
+        await regions.insert(sample.name, *(f"{n}, {v}" for n, v in enumerate(values)), at=0)
+        await regions.insert(sample.name, *(f"{n}, {v}" for n, v in enumerate(turned)), at=1)
+    verdict = await regions.verify(settle=0)
+    for sample in SAMPLES:
+        count = len(sample.values) + 1
+        result = found(verdict, sample.name)
+        assert told(result) == {f"id={n}": "different values under one stamp" for n in range(count)}
+
+
+@pytest.mark.parametrize("missing_at", [0, 1])
+async def test_every_key_type_is_walked(servers, stack, small_ranges, missing_at) -> None:
+    """One key of each is missing in one region; with ranges of two keys, it alone is named."""
+    regions = await regions_of(stack, await servers(2))
+    samples = [sample for sample in SAMPLES if _can_be_key(sample)]
+    assert len(samples) > 50
+    for sample in samples:
+        await regions.table(sample.name, f"v {sample.type}, x INT, PRIMARY KEY (v)")
+        rows = [f"{value}, {number}" for number, value in enumerate(sample.values)]
+        await regions.insert(sample.name, *rows, at=1 - missing_at)
+        await regions.insert(sample.name, *rows[1:], at=missing_at)
+    verdict = await regions.verify(settle=0)
+    for sample in samples:
+        result = found(verdict, sample.name)
+        assert result.differing == 1, sample.name
+        (difference,) = result.differences
+        assert regions_with(difference) == {"two" if missing_at == 0 else "one"}, sample.name
+
+
+def _can_be_key(sample: Sample) -> bool:
+    return sample.key and not sample.type.startswith(("FLOAT", "DOUBLE", "CHAR(0)"))
+
+
+async def test_planted_differences_are_named(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(3))
+    await regions.table(
+        "planted",
+        "id INT PRIMARY KEY, t VARCHAR(20) COLLATE utf8mb4_0900_ai_ci, p VARCHAR(20)"
+        " COLLATE utf8mb4_general_ci, d DOUBLE, f FLOAT, j JSON",
+    )
+    one, two, three = regions.sql
+    for number in range(1, 21):
+        await regions.insert("planted", f"{number}, 'a', 'b', 0, 0, '1'")
+    change = "UPDATE app.planted SET {} WHERE id = {}"
+    plant = {
+        1: (two, change.format("t = 'other'", 1)),
+        2: (two, change.format("_mesh_ts = 101", 2)),
+        3: (two, change.format("_mesh_origin = 2", 3)),
+        4: (three, "DELETE FROM app.planted WHERE id = 4"),
+        5: (one, change.format("t = NULL", 5)),
+        6: (two, change.format("t = 'A'", 6)),
+        7: (two, change.format("p = 'b '", 7)),
+        8: (two, change.format("d = -0e0", 8)),
+        9: (two, change.format("f = -0e0", 9)),
+        10: (two, change.format("j = '1.0'", 10)),
+        11: (two, change.format("j = CAST(1.0 AS JSON)", 11)),
+        12: (two, change.format("d = 5e-324", 12)),
+        13: (two, change.format("f = 1e-45", 13)),
+        14: (two, change.format("j = CAST(CAST('null' AS JSON) AS JSON)", 14)),
+    }
+    await regions.everywhere(change.format("t = ''", 5))
+    await one.execute(change.format("d = 1e0, j = NULL", 14))
+    for connection, statement in plant.values():
+        assert await connection.execute(statement) == 1, statement
+    await regions.insert("planted", "21, 'a', 'b', 0, 0, '1'", at=2)
+    verdict = await regions.verify()
+    expected = {f"id={n}": "different values under one stamp" for n in plant}
+    expected |= {"id=2": "different stamps", "id=3": "different stamps"}
+    expected |= {"id=4": "missing in three", "id=21": "missing in one, two"}
+    assert told(found(verdict, "planted")) == expected
+    assert not verdict.identical
+
+
+async def test_tombstones_are_part_of_the_state(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("graves", "id INT PRIMARY KEY, v INT")
+    await regions.insert("graves", "1, 1", "2, 2", "3, 3")
+    await regions.bury("graves", "10", 500, 1)  # the same everywhere
+    await regions.bury("graves", "11", 500, 1, at=0)  # missing in two
+    await regions.bury("graves", "12", 500, 1, at=0)
+    await regions.bury("graves", "12", 500, 2, at=1)  # of another origin
+    await regions.bury("graves", "13", 500, 1, at=0)
+    await regions.bury("graves", "13", 501, 1, at=1)  # of another time
+    await regions.bury("graves", "1", 99, 1, at=0)  # below its row: of no account
+    await regions.bury("graves", "2", 100, 1, at=0)  # as old as its row: the row wins
+    await regions.bury("graves", "3", 100, 2, at=1)  # newer than the row beside it
+    await regions.insert("graves", "14, 1", at=0)
+    await regions.bury("graves", "14", 900, 1, at=1)
+    await regions.bury("graves", "15", 400, 1, at=0)  # below the limit of collection in two
+    await regions.sql[1].execute("UPDATE meshnode.member SET gc_limit = 400")
+    verdict = await regions.verify()
+    assert told(found(verdict, "graves")) == {
+        "id=11": "missing in two",
+        "id=12": "different stamps",
+        "id=13": "different stamps",
+        "id=3": "a row in some regions, a tombstone in others",
+        "id=14": "a row in some regions, a tombstone in others",
+    }
+
+
+async def test_a_tombstone_may_spell_its_key_differently(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("names", "n VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, v INT")
+    await regions.bury("names", "'A '", 500, 1, at=0)
+    await regions.bury("names", "'a'", 500, 1, at=1)
+    assert (await regions.verify()).identical
+    # A row is another matter: what it holds is what applications read.
+    await regions.insert("names", "'B', 1", at=0)
+    await regions.insert("names", "'b', 1", at=1)
+    assert list(told(found(await regions.verify(), "names")).values()) == [
+        "different values under one stamp"
+    ]
+
+
+async def test_composite_keys_are_halved_down_to_the_row(
+    servers, stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_rows, "RANGE_ROWS", 500)
+    monkeypatch.setattr(verify_rows, "LIST_ROWS", 7)
+    regions = await regions_of(stack, await servers(2))
+    await regions.table(
+        "composite", "v INT, b VARCHAR(20) COLLATE utf8mb4_0900_ai_ci, a INT, PRIMARY KEY (a, b)"
+    )
+    await regions.everywhere(
+        "INSERT INTO app.composite (v, a, b, _mesh_ts, _mesh_origin)"
+        " WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2999)"
+        " SELECT /*+ SET_VAR(cte_max_recursion_depth = 5000) */"
+        " i, i DIV 1000, CONCAT('k', i MOD 1000), 7, 1 FROM n"
+    )
+    first = await regions.verify()
+    assert first.identical
+    assert found(first, "composite").rows == 3000
+    await regions.sql[1].execute("DELETE FROM app.composite WHERE a = 1 AND b = 'K500'")
+    await regions.sql[0].execute("UPDATE app.composite SET v = -1 WHERE a = 2 AND b = 'k7'")
+    await regions.insert("composite", "0, 'zz', 9", at=1)
+    assert told(found(await regions.verify(), "composite")) == {
+        "b='k500', a=1": "missing in two",
+        "b='k7', a=2": "different values under one stamp",
+        "b='zz', a=9": "missing in one",
+    }
+
+
+async def test_more_differences_than_can_be_followed_are_counted(
+    servers, stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_rows, "RANGE_ROWS", 100)
+    monkeypatch.setattr(verify_rows, "LIST_ROWS", 10)
+    monkeypatch.setattr(verify_rows, "KEEP_KEYS", 50)
+    monkeypatch.setattr(verify_rows, "KEEP_RANGES", 3)
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("many", "id INT PRIMARY KEY")
+    await regions.sql[0].execute(
+        "INSERT INTO app.many (id, _mesh_ts, _mesh_origin)"
+        " WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+        " SELECT i, 7, 1 FROM n"
+    )
+    result = found(await regions.verify(settle=0, listed=5), "many")
+    assert len(result.differences) == 5
+    assert 50 <= result.differing <= 60
+    ranges, rows = result.unlisted
+    assert ranges >= 1
+    assert rows == 1000 - result.differing
+
+
+async def test_orphans_are_named(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("parent", "a INT, b INT, PRIMARY KEY (a, b)")
+    await regions.table(
+        "child",
+        "id INT PRIMARY KEY, a INT, b INT, boss INT,"
+        " CONSTRAINT to_parent FOREIGN KEY (a, b) REFERENCES parent (a, b),"
+        " CONSTRAINT to_boss FOREIGN KEY (boss) REFERENCES child (id)",
+    )
+    await regions.insert("parent", "1, 1")
+    await regions.everywhere("SET foreign_key_checks = 0")
+    await regions.insert("child", "1, 1, 1, NULL", "2, NULL, 5, 1", "3, 1, 2, 1", "4, 1, 1, 77")
+    result = found(await regions.verify(), "child")
+    assert result.differing == 0
+    assert result.orphan_count == 2
+    told_orphans = {
+        (key_text(result.table, row.values), row.foreign_key, row.parent, row.regions)
+        for row in result.orphans
+    }
+    assert told_orphans == {
+        ("id=3", "to_parent", "app.parent", ("one", "two")),
+        ("id=4", "to_boss", "app.child", ("one", "two")),
+    }
+
+
+async def test_what_settles_is_no_difference(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("late", "id INT PRIMARY KEY, v INT")
+    await regions.insert("late", "1, 1", at=0)
+    seen = asyncio.Event()
+
+    def then_it_arrives(line: str) -> None:
+        seen.set()
+
+    async def arrive() -> None:
+        await seen.wait()
+        await regions.insert("late", "1, 1", at=1)
+
+    arrival = asyncio.create_task(arrive())
+    verdict = await regions.verify(settle=20, report=then_it_arrives)
+    await arrival
+    assert verdict.identical
+
+
+async def test_what_keeps_changing_is_moving(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("hot", "id INT PRIMARY KEY, v INT")
+    await regions.insert("hot", "1, 1", "2, 2")
+    await regions.sql[1].execute("UPDATE app.hot SET v = 3 WHERE id = 2")
+
+    async def write() -> None:
+        while True:
+            await regions.sql[0].execute("UPDATE app.hot SET _mesh_ts = _mesh_ts + 1 WHERE id = 1")
+
+    writer = asyncio.create_task(write())
+    try:
+        result = found(await regions.verify(settle=1), "hot")
+    finally:
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+    assert result.moving == 1
+    assert told(result) == {"id=2": "different values under one stamp"}
+
+
+async def test_a_table_that_is_not_everywhere_is_a_problem(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    for name in ("dropped", "inactive", "reshaped", "wider"):
+        await regions.table(name, "id INT PRIMARY KEY, v INT")
+        await regions.insert(name, "1, 1")
+    one, two = regions.sql
+    await two.execute("DROP TABLE app.dropped")
+    await two.execute("DELETE FROM meshnode.tables WHERE table_name = 'inactive'")
+    await two.execute("ALTER TABLE app.reshaped MODIFY v BIGINT")
+    await two.execute("ALTER TABLE app.wider ADD COLUMN w INT DEFAULT 5 AFTER v")
+    verdict = await regions.verify()
+    assert found(verdict, "dropped").problem == "does not exist in two"
+    assert "not replicated in two" in found(verdict, "inactive").problem
+    assert "differs between one and two" in found(verdict, "reshaped").problem
+    assert found(verdict, "wider").identical
+    assert "without w" in found(verdict, "wider").note
+    assert not verdict.identical
+    await one.execute("UPDATE app.wider SET v = 2")
+    assert found(await regions.verify(), "wider").differing == 1
+
+
+async def test_a_clean_verify_closes_skipped_letters(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("good", "id INT PRIMARY KEY")
+    await regions.table("bad", "id INT PRIMARY KEY")
+    await regions.insert("bad", "1", at=0)
+    letter = (
+        "INSERT INTO meshnode.dead_letter (at, origin, seq, tx_id, ts, stamp_origin, code, cause,"
+        " body, state) VALUES (UTC_TIMESTAMP(6), 1, 0, 'u:5', 0, 0, 0, 'told to', '', 'skipped')"
+    )
+    await regions.sql[0].execute(letter)
+    state = "SELECT state, note FROM meshnode.dead_letter"
+    assert not (await regions.verify()).identical
+    assert await regions.sql[0].row(state) == ("skipped", "")
+    partly = await regions.verify(selects=lambda _, table: table == "good")
+    assert partly.identical
+    assert partly.closed == 0
+    assert await regions.sql[0].row(state) == ("skipped", "")
+    await regions.insert("bad", "1", at=1)
+    verdict = await regions.verify()
+    assert verdict.closed == 1
+    assert await regions.sql[0].row(state) == ("closed", "verified")
+
+
+async def test_names_of_64_characters_and_quotes(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    name = "qu'ote " + "x" * 57
+    await regions.table(name, "`k ' % %s` INT PRIMARY KEY, `d` INT, `r` INT")
+    await regions.insert(name, "1, 1, 1")
+    await regions.insert(name, "2, 1, 1", at=0)
+    assert told(found(await regions.verify(), name)) == {"k ' % %s=2": "missing in two"}
+
+
+async def test_a_long_value_is_compared_to_its_end(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("long", "id INT PRIMARY KEY, v LONGTEXT")
+    await regions.insert("long", "1, CONCAT(REPEAT('x', 3000000), 'a')", at=0)
+    await regions.insert("long", "1, CONCAT(REPEAT('x', 3000000), 'b')", at=1)
+    assert found(await regions.verify(), "long").differing == 1
+
+
+async def test_the_words_name_key_region_and_stamp(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("shown", "id INT PRIMARY KEY")
+    await regions.insert("shown", "1", at=0)
+    lines = View(regions.topology).lines(await regions.verify(settle=0))
+    assert lines[0] == "app.shown id=1: missing in two"
+    assert lines[1].startswith("    one: row 100.1 (1970-01-01 00:00:00Z one) hash ")
+    assert lines[2] == "    two: missing"
+    assert lines[-1] == "NOT identical: 1 tables, 1 rows in 2 regions"
+
+
+async def test_without_bookkeeping_or_server_nothing_is_said(servers, throwaway) -> None:
+    from regions import topology_of
+
+    from meshnode.ops.verify import verify
+
+    shared = (await servers(1))[0]
+    own = await throwaway()
+    topology = topology_of([shared, own])
+    with pytest.raises(Refused, match="no schema meshnode"):
+        await verify(topology)
+    own.stop()
+    with pytest.raises(Retry, match="two"):
+        await verify(topology)

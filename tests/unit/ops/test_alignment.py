@@ -1,0 +1,98 @@
+"""Which version init publishes: the greatest, never a guess, never a loss."""
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnode.core.stamp import ZERO, Stamp
+from meshnode.ops.alignment import Action, State, decide
+
+SINCE = 1_000
+NOTHING = State(None, None, None)
+
+
+def row(ts: int, origin: int = 0, digest: str = "a", tombstone: Stamp | None = None) -> State:
+    return State(Stamp(ts, origin), digest, tombstone)
+
+
+def grave(ts: int, origin: int = 1) -> State:
+    return State(None, None, Stamp(ts, origin))
+
+
+@pytest.mark.parametrize(
+    ("states", "action", "region"),
+    [
+        ([row(0), row(0)], Action.NONE, 0),
+        ([row(5, 1), row(5, 1)], Action.NONE, 0),
+        ([NOTHING, NOTHING], Action.NONE, 0),
+        ([grave(5), NOTHING], Action.NONE, 0),
+        ([NOTHING, row(0)], Action.LIFT_ROW, 2),
+        ([row(0), row(0), NOTHING], Action.LIFT_ROW, 1),
+        ([row(0), row(5, 2)], Action.LIFT_ROW, 2),
+        ([row(5, 1), row(5, 2)], Action.LIFT_ROW, 2),
+        ([row(0, digest="a"), row(0, digest="b")], Action.REFUSE, 0),
+        ([row(0, digest="a"), row(0, digest="b"), row(3, 3)], Action.LIFT_ROW, 3),
+        ([row(5, 1, "a"), row(5, 1, "b")], Action.REFUSE, 0),
+        ([row(0), grave(5)], Action.LIFT_TOMBSTONE, 2),
+        ([row(0), grave(0, 0)], Action.LIFT_ROW, 1),
+        ([row(5, 1), grave(5, 1)], Action.LIFT_ROW, 1),
+        ([row(6, 1, tombstone=Stamp(7, 1)), row(6, 1)], Action.LIFT_TOMBSTONE, 1),
+        ([row(0), grave(SINCE + 1)], Action.STREAM, 0),
+        ([row(0), row(SINCE + 1, 2)], Action.STREAM, 0),
+        ([row(SINCE + 1, 2), row(SINCE + 1, 2)], Action.NONE, 0),
+    ],
+)
+def test_one_key(states: list[State], action: Action, region: int) -> None:
+    decision = decide(dict(enumerate(states, 1)), SINCE)
+    assert (decision.action, decision.region) == (action, region)
+
+
+def test_a_seed_overrules_rows_without_a_version_only() -> None:
+    differ = {1: row(0, digest="a"), 2: row(0, digest="b"), 3: NOTHING}
+    assert decide(differ, SINCE, seed=2).region == 2
+    assert decide(differ, SINCE, seed=3).action is Action.REFUSE
+    assert decide({1: row(0), 2: row(5, 2, "b")}, SINCE, seed=1).region == 2
+
+
+STATES = st.builds(
+    State,
+    row=st.none() | st.builds(Stamp, st.integers(0, 4), st.integers(0, 3)),
+    digest=st.sampled_from("ab"),
+    tombstone=st.none() | st.builds(Stamp, st.integers(1, 4), st.integers(1, 3)),
+).map(lambda s: s if s.row is not None else State(None, None, s.tombstone))
+
+
+@given(st.lists(STATES, min_size=1, max_size=4), st.none() | st.integers(1, 4))
+def test_whatever_is_lifted_beats_every_version(states: list[State], seed: int | None) -> None:
+    every = dict(enumerate(states, 1))
+    decision = decide(every, SINCE, seed)
+    top = max(state.version for state in states)
+    if decision.action is Action.LIFT_ROW:
+        assert every[decision.region].row == decision.seen == decision.above == top
+    elif decision.action is Action.LIFT_TOMBSTONE:
+        assert every[decision.region].tombstone == top
+        assert all(state.row != top for state in states)
+    elif decision.action is Action.NONE:
+        rows = {(state.row, state.digest) for state in states}
+        assert rows == {(None, None)} or (len(rows) == 1 and states[0].row == top)
+    else:
+        assert decision.reason and top >= ZERO
+
+
+@given(st.lists(STATES, min_size=2, max_size=3))
+def test_the_order_of_regions_changes_no_outcome(states: list[State]) -> None:
+    """Region ids break ties only between equal rows or tombstones."""
+
+    def outcome(order: tuple[State, ...]) -> tuple:
+        every = dict(enumerate(order, 1))
+        decision = decide(every, SINCE)
+        lifted = every.get(decision.region, NOTHING)
+        return decision.action, decision.above, lifted.digest if lifted.row else None
+
+    outcomes = {outcome(order) for order in permutations(states)}
+    actions = {action for action, *_ in outcomes}
+    assert len(actions) == 1
+    if actions == {Action.LIFT_ROW}:
+        assert len(outcomes) == 1
