@@ -314,7 +314,9 @@ class Applier(Actor):
         await set_format(session, batch[0].format)
         await self._begin(session, batch)
         done: list = []
-        async for _, item, tables, scanned in parts_of(huge, self.reader, self.sender, self.cache):
+        async for item, tables, scanned in parts_of(
+            huge, self.reader, self.sender, self.cache, self.incarnation
+        ):
             await self.fitting.require(tables)
             wanted = check.keys(item, tables, scanned, self.peer.name)
             if wanted:

@@ -5,6 +5,7 @@ the applier waits for MySQL.  Of a huge transaction only the place is kept: it i
 handed on when its last part has been seen, and read again while it is applied.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,9 +37,13 @@ class Mark(NamedTuple):
 
 
 class Huge(NamedTuple):
-    """A transaction in parts: its items are ``first..last``, from ``position`` on."""
+    """A transaction in parts: its items are ``first..last``, from ``position`` on.
+
+    ``epoch`` is the highest claim before the first of them.
+    """
 
     position: Position
+    epoch: int
     first: int
     last: int
     tx_id: str
@@ -116,8 +121,8 @@ class Intake:
         content = decode(record.payload, self.sender)
         items = self.ledger.take(content)
         if not isinstance(content, Frame):
-            self.open = None
             if self.ledger.voided:
+                self.open = None
                 mark = self._mark(self.ledger.voided[-1], "", record.after, 0)
                 await self.outbox.put(Ready(mark), ITEM_WEIGHT)
             return
@@ -150,7 +155,7 @@ class Intake:
 
     async def _part(self, item: Item, mark: Mark, record: Record, fde: bytes) -> None:
         if self.open is None:
-            self.open = Huge(record.start, item.seq, item.seq, item.tx_id)
+            self.open = Huge(record.start, self.ledger.epoch, item.seq, item.seq, item.tx_id)
         if item.last:
             huge = self.open._replace(last=item.seq)
             self.open = None
@@ -162,20 +167,19 @@ class Intake:
         )
 
 
-async def parts_of(huge: Huge, reader: BusReader, sender: Sender, cache: TableCache):
-    """The parts of ``huge`` as :class:`Ready` without marks, read again one record at a time."""
+async def parts_of(
+    huge: Huge, reader: BusReader, sender: Sender, cache: TableCache, incarnation: int
+) -> AsyncIterator[tuple[Item, list[Table], list[Scanned]]]:
+    """The parts of ``huge``, read again one record at a time and judged again by a ledger."""
+    ledger = Ledger(sender.name, incarnation, huge.first - 1, huge.epoch)
     position = huge.position
     while True:
         for record in await reader.read(position, READ_BYTES):
             position = record.after
             content = decode(record.payload, sender)
-            if not isinstance(content, Frame):
-                continue
-            tables = cache.of(content)
-            for item in content.items:
-                if item.seq < huge.first or item.kind != PART or item.tx_id != huge.tx_id:
-                    continue
-                scanned = scan(item, tables, sender.name)
-                yield content.fde, item, tables, scanned
+            items = ledger.take(content)
+            tables = cache.of(content) if isinstance(content, Frame) and items else []
+            for item in items:
+                yield item, tables, scan(item, tables, sender.name)
                 if item.seq == huge.last:
                     return

@@ -129,7 +129,7 @@ class Applying:
         incoming = plan.upserts[at]
         entry = incoming.entry
         unseen = before is None or (before.row is None and before.tomb is None)
-        if not unseen or entry.base_row or tomb == entry.base or tomb.origin == entry.origin:
+        if not unseen or tomb == entry.base or tomb.origin == entry.origin:
             return
         if at in plan.tombstones:
             return

@@ -21,6 +21,7 @@ from meshnode.topology import (
     Accounts,
     AccountSource,
     Bus,
+    Limits,
     MysqlAddress,
     Region,
     Replicate,
@@ -35,7 +36,9 @@ SECONDS = 30.0
 class Mesh:
     """``servers[i]`` is region ``NAMES[i]`` with id ``i + 1``; ``sql[i]`` its administrator."""
 
-    def __init__(self, servers: Sequence, folder: Path, tables: Sequence[str]) -> None:
+    def __init__(
+        self, servers: Sequence, folder: Path, tables: Sequence[str], limits: Limits
+    ) -> None:
         self.servers = list(servers)
         self.folder = folder
         os.environ["MESH_TEST_PASSWORD"] = servers[0].password
@@ -54,6 +57,7 @@ class Mesh:
                 for at, server in enumerate(servers)
             ),
             accounts=Accounts(**source),
+            limits=limits,
         )
         self.sql: list[Control] = []
         self.nodes: dict[int, tuple[Node, asyncio.Task]] = {}
@@ -185,9 +189,11 @@ class Mesh:
 
 
 @contextlib.asynccontextmanager
-async def mesh_of(servers: Sequence, folder: Path, *tables: str) -> AsyncIterator[Mesh]:
+async def mesh_of(
+    servers: Sequence, folder: Path, *tables: str, limits: Limits = Limits()
+) -> AsyncIterator[Mesh]:
     """A connected mesh without tables and with no node running."""
-    mesh = Mesh(servers, folder, tables or ("app.*",))
+    mesh = Mesh(servers, folder, tables or ("app.*",), limits)
     try:
         await mesh.connect()
         yield mesh

@@ -1,0 +1,159 @@
+"""Steps that the scripted races share: a running mesh, waiting, and what must hold at the end.
+
+Nothing here sleeps for a fixed time: a step waits for a condition and names it
+when it does not come.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from mesh import NAMES, Mesh, mesh_of
+
+from meshnode.mysql.control import Control
+from meshnode.mysql.schema import tombstone_table
+from meshnode.topology import Limits
+
+QUICK = Limits(heartbeat_seconds=0.2)
+"""A faster pulse: a mesh settles in half a second."""
+
+WAIT_SECONDS = 20.0
+LOOK_SECONDS = 0.02
+
+PLAIN = "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(40), n INT NOT NULL DEFAULT 0)"
+
+
+@contextlib.asynccontextmanager
+async def running(
+    servers: Callable, folder: Path, *tables: str, regions: int = 2, limits: Limits = QUICK
+) -> AsyncIterator[Mesh]:
+    """A mesh of running nodes that replicate ``tables`` (default: ``app.t``)."""
+    lent = await servers(regions) if callable(servers) else servers
+    async with mesh_of(lent, folder, limits=limits) as mesh:
+        await mesh.everywhere("CREATE DATABASE app", *(tables or (PLAIN,)))
+        await mesh.init()
+        mesh.start()
+        yield mesh
+
+
+async def until(
+    holds: Callable[[], Awaitable[object] | object], what: str, seconds: float = WAIT_SECONDS
+) -> object:
+    """Wait until ``holds()`` is true; its value.  ``what`` names it in the failure."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def sees(
+    mesh: Mesh, at: int, sql: str, wanted: object, seconds: float = WAIT_SECONDS
+) -> None:
+    """Wait until the first column of the first row of ``sql`` in a region is ``wanted``."""
+    found: list[object] = [None]
+
+    async def look() -> bool:
+        found[0] = await mesh.sql[at].value(sql)
+        return found[0] == wanted
+
+    try:
+        await until(look, "", seconds)
+    except AssertionError:
+        raise AssertionError(
+            f"{NAMES[at]}: {sql} is {found[0]!r}, not {wanted!r}; {mesh.states()}"
+        ) from None
+
+
+def actor(mesh: Mesh, at: int, name: str):
+    """The state of one actor of a region's node."""
+    node, _ = mesh.nodes[at]
+    return next(each.state for each in node.actors if each.name == name)
+
+
+async def waits(mesh: Mesh, at: int, name: str, *words: str, state: str = "halted"):
+    """Wait until an actor is in ``state`` with a reason (or remedy) that has all ``words``."""
+
+    def look() -> object:
+        now = actor(mesh, at, name)
+        text = f"{now.reason}; {now.remedy}"
+        return now if now.state == state and all(word in text for word in words) else None
+
+    try:
+        return await until(look, "")
+    except AssertionError:
+        raise AssertionError(
+            f"{NAMES[at]}: {name} is not {state} with {words}; {mesh.states()}"
+        ) from None
+
+
+class Lost(NamedTuple):
+    """A row of ``conflict_log``, as far as tests ask."""
+
+    kind: str
+    certainty: str
+    winner: int
+    loser: int
+    image: dict | None
+
+
+async def records(mesh: Mesh, key: dict, table: str = "t") -> list[list[Lost]]:
+    """The conflict records about ``key``, region by region, oldest first."""
+    found = []
+    for sql in mesh.sql:
+        rows = await sql.rows(
+            "SELECT row_key, kind, certainty, winner_origin, loser_origin, loser_image"
+            " FROM meshnode.conflict_log WHERE table_name = %s ORDER BY id",
+            (table,),
+        )
+        found.append(
+            [
+                Lost(kind, certainty, winner, loser, json.loads(image) if image else None)
+                for row_key, kind, certainty, winner, loser, image in rows
+                if json.loads(row_key) == key
+            ]
+        )
+    return found
+
+
+async def converged(mesh: Mesh, table: str = "app.t", key: str = "id") -> list[tuple]:
+    """Settle; the rows, the same everywhere with stamps, and none beside a newer tombstone."""
+    await mesh.settle()
+    rows = await mesh.same(table)
+    await no_row_beside_a_newer_tombstone(mesh, table, key)
+    return rows
+
+
+async def no_row_beside_a_newer_tombstone(mesh: Mesh, table: str, key: str = "id") -> None:
+    schema, name = table.split(".")
+    same = " AND ".join(f"r.`{column}` = t.`{column}`" for column in key.split(","))
+    for at, sql in enumerate(mesh.sql):
+        beside = await sql.rows(
+            f"SELECT r.* FROM {table} r JOIN {tombstone_table(schema, name)} t ON {same}"
+            " WHERE (t._mesh_ts, t._mesh_origin) > (r._mesh_ts, r._mesh_origin)"
+        )
+        assert not beside, f"{NAMES[at]}: rows beside a newer tombstone in {table}: {beside}"
+
+
+async def stamp(sql: Control, key: object, table: str = "app.t") -> tuple[int, int] | None:
+    """The stamp of the row with this ``id``."""
+    return await sql.row(f"SELECT _mesh_ts, _mesh_origin FROM {table} WHERE id = %s", (key,))
+
+
+async def tombstone(sql: Control, key: object, table: str = "app.t") -> tuple[int, int] | None:
+    """The tombstone of ``id``."""
+    name = tombstone_table(*table.split("."))
+    return await sql.row(f"SELECT _mesh_ts, _mesh_origin FROM {name} WHERE id = %s", (key,))
+
+
+async def run(sql: Control, *statements: str) -> None:
+    for statement in statements:
+        await sql.execute(statement)
