@@ -59,8 +59,9 @@ class Plan:
     tombstone must not be newer than the stamp.  ``removals``: keys whose row
     must be gone, or not below the tombstone.  ``before`` is the locked state the
     plan was made on, ``state`` what it will be; ``keys`` and ``items`` give a
-    key's wire form and the item that touched it last.  ``exact_items`` counts
-    items that went through unchanged.
+    key's wire form and the item that touched it last.  ``written`` lists the
+    versions that are written, each with the one its origin wrote over, in order.
+    ``exact_items`` counts items that went through unchanged.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Plan:
     state: dict[NetKey, Local] = field(default_factory=dict)
     keys: dict[NetKey, bytes] = field(default_factory=dict)
     items: dict[NetKey, Item] = field(default_factory=dict)
+    written: list[tuple[NetKey, Stamp, Stamp]] = field(default_factory=list)
     exact_items: int = 0
     rows: int = 0
 
@@ -190,6 +192,7 @@ def _settle(plan: Plan, item: Item, incoming: Incoming, local: Local) -> None:
     stamp = Stamp(entry.ts, entry.origin)
     plan.keys[at] = entry.key
     plan.items[at] = item
+    plan.written.append((at, stamp, Stamp(entry.base_ts, entry.base_origin)))
     if entry.outcome == REMOVE:
         plan.tombstones[at] = stamp
         plan.state[at] = Local(None, stamp)

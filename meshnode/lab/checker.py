@@ -8,6 +8,11 @@ delete.  No row may stand beside a newer tombstone.  And no write may vanish
 without a trace: an upsert that is not among the versions which its key's
 winner was written over must be in some region's ``conflict_log``.
 
+A delete may have been forgotten (its tombstone collected) before a new row with
+its key was inserted; the insert then says that it replaced nothing.  The
+``gc_limit`` of its region tells which deletes may have been forgotten; such an insert
+counts as written over the newest of them.
+
 Keys that the collation takes for one are put together by the server's own
 ``WEIGHT_STRING``.  It shares no code with ``core``; where the two disagree, one is wrong.
 The mesh must be at rest: run ``lab wait`` first.
@@ -109,6 +114,10 @@ class _Comparison:
         self._connections = connections
         self._report = report
         self._first = next(iter(connections.values()))
+        self._gc_limits = {
+            region: _rows(connection, "SELECT gc_limit FROM meshnode.member")[0][0]
+            for region, connection in connections.items()
+        }
 
     def run(self) -> None:
         by_table: dict[TableName, list[Published]] = {}
@@ -205,16 +214,20 @@ class _Comparison:
         """Every upsert that the winner's writers had not seen must be on record."""
         by_stamp = {entry.stamp: entry for entry in entries}
         seen = {winner.stamp}
-        at = winner
-        while at.base != ZERO and at.base not in seen:
-            seen.add(at.base)
-            if at.base not in by_stamp:
+        at: Published | None = winner
+        while at is not None:
+            base = at.base
+            if base == ZERO:
+                base = self._forgotten(at, by_stamp.values())
+            if base == ZERO or base in seen:
+                break
+            seen.add(base)
+            at = by_stamp.get(base)
+            if at is None:
                 # The base was never published (it was lifted, or is older than the mesh): what
                 # stood before it is unknown, so nothing older can be called lost.
                 self._report.unknown_ancestry += 1
-                by_stamp = {stamp: each for stamp, each in by_stamp.items() if stamp > at.base}
-                break
-            at = by_stamp[at.base]
+                by_stamp = {stamp: each for stamp, each in by_stamp.items() if stamp > base}
         for stamp, entry in by_stamp.items():
             if entry.removed or stamp in seen:
                 continue
@@ -226,6 +239,18 @@ class _Comparison:
                     f"{title}: {_text(stamp)} of {entry.region} (item {entry.seq}, over "
                     f"{_text(entry.base)}) lost to {_text(winner.stamp)} and is in no conflict_log"
                 )
+
+    def _forgotten(self, entry: Published, entries: Iterable[Published]) -> Stamp:
+        """The newest delete of the key that may have been collected before ``entry`` came."""
+        limit = self._gc_limits[entry.region]
+        return max(
+            (
+                each.stamp
+                for each in entries
+                if each.removed and each.stamp < entry.stamp and each.stamp.ts <= limit
+            ),
+            default=ZERO,
+        )
 
 
 def _rank(entry: Published) -> tuple[Stamp, bool]:

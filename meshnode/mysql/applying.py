@@ -175,14 +175,8 @@ class Applying:
 
     def remember(self, plan: Plan) -> None:
         """After the commit: what the written versions had before them."""
-        for at, incoming in plan.upserts.items():
-            entry = incoming.entry
-            self.ancestry.note(
-                at, Stamp(entry.ts, entry.origin), Stamp(entry.base_ts, entry.base_origin)
-            )
-        for at, stamp in plan.removals.items():
-            before = plan.before.get(at)
-            self.ancestry.note(at, stamp, before.version if before else ZERO)
+        for at, stamp, base in plan.written:
+            self.ancestry.note(at, stamp, base)
 
 
 async def fence(

@@ -5,7 +5,7 @@ Before rows are exchanged the two are compared, so both must lead to the same
 :class:`~meshnode.core.shape.Shape`: whatever a table map of a table says,
 :func:`read` says of that table too (a test holds one against the other for
 every column type).  Beyond the shape it gives what the catalogue alone knows:
-the key in the order of its index, generated columns, defaults, unique keys.
+the order of the key in its index, generated columns, defaults, unique keys.
 
 Labels of ENUM and SET are the one thing the catalogue may not give exactly: it
 holds them in utf8mb3, so a label with a character beyond that reads as ``?``.
@@ -43,15 +43,16 @@ class Default(StrEnum):
 class Table:
     """A base table as its server describes it.
 
-    ``key`` is the primary key in the order of its index (``shape.key`` is in column
-    order); both are empty without one.  ``defaults`` stands beside ``shape.columns``; NULL by
-    default counts as a literal.
+    ``key`` is the primary key in column order, like ``shape.key``; ``key_order`` are the
+    names in the order of its index; all are empty without one.  ``defaults`` stands
+    beside ``shape.columns``; NULL by default counts as a literal.
     """
 
     shape: Shape
     engine: str
     key: tuple[KeyColumn, ...]
     defaults: tuple[Default, ...]
+    key_order: tuple[str, ...] = ()
     unique_keys: tuple[str, ...] = ()
     lossy_labels: tuple[str, ...] = ()
 
@@ -134,6 +135,7 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
         # In column order, so that a tombstone's key reads like the row's in an image.
         key=tuple(_key_column(described[position]) for position, _ in by_position),
         defaults=tuple(_default(row) for row in described),
+        key_order=tuple(name for name, _ in primary),
         unique_keys=tuple(sorted(indexes)),
         lossy_labels=tuple(
             column.name for column in columns if any(b"?" in label for label in column.labels)

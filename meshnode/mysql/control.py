@@ -6,9 +6,10 @@ errors that name the server and the way on.  The stream and the appliers have
 connections of their own.
 
 Sessions are alike whatever the server's defaults: autocommit, utf8mb4, UTC,
-READ COMMITTED, a strict ``sql_mode`` that lets odd dates pass, and waits that end: a metadata lock that a client holds makes a statement fail after
-``LOCK_WAIT_SECONDS``, so a DDL of ours never queues the application's statements
-behind itself for long.
+READ COMMITTED, a strict ``sql_mode`` that lets odd dates pass, and waits that
+end: a metadata lock that a client holds makes a statement fail after
+``LOCK_WAIT_SECONDS``, so a DDL of ours never queues the application's
+statements behind itself for long.
 
 A connection that was cancelled or timed out in the middle of an answer is
 closed, never reused: the next question would read the previous answer.

@@ -50,7 +50,7 @@ class KeyReader:
         described = {key.name: key for key in table.key}
         self._keys = [described[column.name] for column in self._columns]
         names = [column.name for column in self._columns]
-        self._index_order = [names.index(key.name) for key in table.key]
+        self._index_order = [names.index(name) for name in table.key_order]
         self.select = ", ".join(_source(column) for column in self._columns)
         self.tokens = ", ".join(
             f"HEX(WEIGHT_STRING({_trimmed(key.name, key.collation in padded)}))"
@@ -60,7 +60,7 @@ class KeyReader:
             else _source(column)
             for column, key in zip(self._columns, self._keys, strict=True)
         )
-        self.order = ", ".join(quoted(key.name) for key in table.key)
+        self.order = ", ".join(quoted(name) for name in table.key_order)
 
     def __len__(self) -> int:
         return len(self._columns)

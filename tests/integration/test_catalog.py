@@ -128,7 +128,8 @@ async def test_catalogue_knows_more_than_the_log(servers) -> None:
     }
     assert generated.unique_keys == ("u",)
     assert Default.AUTO_INCREMENT in serial.defaults
-    assert [column.name for column in ordered.key] == ["c", "b"]
+    assert [column.name for column in ordered.key] == ["b", "c"]
+    assert ordered.key_order == ("c", "b")
     assert ordered.shape.key == (0, 2)
     assert unique_only.key == () and unique_only.unique_keys == ("a",)
     assert missing is None

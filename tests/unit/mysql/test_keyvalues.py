@@ -100,8 +100,9 @@ def reader() -> KeyReader:
         Column("v", FieldType.LONG),
         Column("b", FieldType.VARCHAR, 40, nullable=False, collation=255),
     )
-    key = (KeyColumn("b", "varchar(10)", "utf8mb4", "utf8mb4_0900_ai_ci"), KeyColumn("a", "int"))
-    table = Table(Shape("s", "t", columns, (0, 2)), "InnoDB", key, (Default.NONE,) * 3)
+    key = (KeyColumn("a", "int"), KeyColumn("b", "varchar(10)", "utf8mb4", "utf8mb4_0900_ai_ci"))
+    shape = Shape("s", "t", columns, (0, 2))
+    table = Table(shape, "InnoDB", key, (Default.NONE,) * 3, key_order=("b", "a"))
     return KeyReader(table, frozenset())
 
 
@@ -121,7 +122,7 @@ def test_values_are_in_column_order_and_ranges_in_index_order() -> None:
 def test_labels_of_a_composite_key_are_not_compared_as_rows() -> None:
     columns = (Column("e", FieldType.ENUM, 1), Column("a", FieldType.LONG))
     key = (KeyColumn("e", "enum('x')", "utf8mb4", "utf8mb4_bin"), KeyColumn("a", "int"))
-    keys = KeyReader(
-        Table(Shape("s", "t", columns, (0, 1)), "InnoDB", key, (Default.NONE,) * 2), frozenset()
-    )
+    shape = Shape("s", "t", columns, (0, 1))
+    table = Table(shape, "InnoDB", key, (Default.NONE,) * 2, key_order=("e", "a"))
+    keys = KeyReader(table, frozenset())
     assert keys.among([(1, 5), (2, 6)]) == "(`e` = 1 AND `a` = 5) OR (`e` = 2 AND `a` = 6)"
