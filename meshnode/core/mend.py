@@ -155,7 +155,8 @@ def known_base(net: Net, mended: Mended | None, tombstone: Stamp | None) -> tupl
         return mended.base, mended.base_row
     if net.before is not None:
         return net.before, True
-    if tombstone is not None and (net.stamp is None or tombstone < net.stamp):
+    end = net.tomb if net.stamp is None else net.stamp
+    if tombstone is not None and (end is None or tombstone < end):
         return tombstone, False
     return ZERO, False
 

@@ -163,7 +163,7 @@ def decode(payload: bytes, sender: Sender) -> Record:
     """
     try:
         record = _decoder.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Halt(
             f"the stream of {sender.name} holds a malformed record ({error})",
             "compare the release of the nodes, then look at the bus storage",

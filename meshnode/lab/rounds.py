@@ -106,7 +106,7 @@ async def beats(topology: Topology) -> dict[str, int]:
     found = {}
     for region in topology.regions:
         async with await _connect(topology, region) as control:
-            found[region.name] = (await _pulse(control)).beat
+            found[region.name] = (await read_pulse(control)).beat
     return found
 
 
@@ -241,7 +241,7 @@ class _Watch:
         if control is None:
             control = self._controls[region.name] = await _connect(self.topology, region)
         try:
-            return await _pulse(control)
+            return await read_pulse(control)
         except MeshError:
             del self._controls[region.name]
             await control.close()
@@ -256,7 +256,7 @@ async def _connect(topology: Topology, region: Region) -> Control:
     return await connect(region, accounts.secrets(topology, region.name, "admin"))
 
 
-async def _pulse(control: Control) -> Pulse:
+async def read_pulse(control: Control) -> Pulse:
     row = await control.row(
         "SELECT h.beat, h.wall_us, h.body, (SELECT COUNT(*) FROM meshnode.mend)"
         " FROM meshnode.heartbeat h JOIN meshnode.member m ON m.region = h.region"

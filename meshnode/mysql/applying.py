@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from meshnode.core.change import NetKey, Table
 from meshnode.core.plan import Ancestry, Plan, Record, Work, make_plan
 from meshnode.core.resolve import CERTAIN, POSSIBLE, Conflict, Kind, Local
-from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
 from meshnode.errors import Replan
 from meshnode.mysql.apply import TombstoneMap, run

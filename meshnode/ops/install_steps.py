@@ -27,8 +27,8 @@ NODE_ALIVE_SECONDS = 10
 class Statement:
     """Statements that belong together, run one after the other in one session.
 
-    ``cleanup`` runs afterwards, each whatever happened.  ``fallback`` takes the place of the only
-    statement when the server cannot do it instantly.
+    ``cleanup`` runs afterwards, each whatever happened.  ``fallback`` takes the
+    place of the only statement when the server cannot do it instantly.
     """
 
     sql: tuple[str, ...]
@@ -47,10 +47,22 @@ class Statement:
         except Refused as error:
             if not self.fallback or code_of(error) not in _NOT_INSTANT:
                 raise
-            await connection.execute(self.fallback)
+            await self._rebuild(connection)
         finally:
             for part in self.cleanup:
                 await connection.execute(part)
+
+    async def _rebuild(self, connection: Control) -> None:
+        try:
+            await connection.execute(self.fallback)
+        except Refused as error:
+            if code_of(error) not in _NOT_INSTANT:
+                raise
+            copying = self.fallback.replace(ALGORITHM_FALLBACK, "COPY")
+            raise Refused(
+                f"{error.what}: the table must be copied, and writes wait for that",
+                f"at a quiet time run {copying}; then run this command again",
+            ) from error
 
 
 async def _present(connection: Control, wanted: str) -> set[str]:

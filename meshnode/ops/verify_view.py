@@ -153,6 +153,9 @@ class View:
 def what(difference: Difference) -> str:
     """The kind of a difference in a few words."""
     states = list(difference.states.values())
+    beside = [name for name, state in difference.states.items() if len(state) > 1]
+    if beside:
+        return f"a tombstone newer than its row in {', '.join(beside)}"
     missing = [name for name, state in difference.states.items() if not state]
     if missing:
         return f"missing in {', '.join(missing)}"

@@ -157,3 +157,58 @@ async def tombstone(sql: Control, key: object, table: str = "app.t") -> tuple[in
 async def run(sql: Control, *statements: str) -> None:
     for statement in statements:
         await sql.execute(statement)
+
+
+def applier(mesh: Mesh, at: int, peer: int):
+    """The applier in region ``at`` of what region ``peer`` publishes."""
+    node, _ = mesh.nodes[at]
+    return next(each for each in node.actors if each.name == f"applier {NAMES[peer]}")
+
+
+class Paused:
+    """A method that stops after its first call that ``picks``, until it is let go.
+
+    ``async with Paused(applying, "lock") as pause: ... await pause.reached(); ...``
+    """
+
+    def __init__(
+        self, owner: object, method: str, picks: Callable[..., bool] = lambda *_: True
+    ) -> None:
+        self.owner, self.method, self.picks = owner, method, picks
+        self._reached, self._go = asyncio.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> "Paused":
+        original = getattr(self.owner, self.method)
+
+        async def stopping(*arguments, **named):
+            found = await original(*arguments, **named)
+            if not self._reached.is_set() and self.picks(*arguments):
+                self._reached.set()
+                await self._go.wait()
+            return found
+
+        setattr(self.owner, self.method, stopping)
+        return self
+
+    async def reached(self) -> None:
+        """Wait until the call has been made and stands still."""
+        await asyncio.wait_for(self._reached.wait(), WAIT_SECONDS)
+
+    def go(self) -> None:
+        self._go.set()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.go()
+        with contextlib.suppress(AttributeError):
+            delattr(self.owner, self.method)
+
+
+async def lock_wait(sql: Control) -> None:
+    """Wait until some transaction of this server waits for a row lock."""
+
+    async def look() -> object:
+        return await sql.value(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        )
+
+    await until(look, "a transaction that waits for a lock")

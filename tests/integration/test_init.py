@@ -492,3 +492,77 @@ async def test_a_row_that_a_client_holds_is_lifted_later_or_named(servers, monke
         assert "1 rows were locked" in result.left[0]
         await run(both[0], "ROLLBACK")
         assert (await init(topology)).lifted == {"app.t": 1}
+
+
+async def test_columns_that_cannot_come_instantly(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as one:
+        await run(
+            one,
+            "CREATE DATABASE app",
+            "CREATE TABLE app.zipped (id INT PRIMARY KEY, v TEXT) ROW_FORMAT=COMPRESSED",
+            "INSERT INTO app.zipped VALUES (1, 'x')",
+        )
+        before = await one.row("SHOW CREATE TABLE app.zipped")
+        assert (await init(topology_of([server]))).complete
+        await uninstall(topology_of([server]))
+        assert await one.row("SHOW CREATE TABLE app.zipped") == before
+        # A copy would stop the writers for as long as it takes: the operator chooses when.
+        await run(one, "CREATE TABLE app.words (id INT PRIMARY KEY, v TEXT, FULLTEXT KEY (v))")
+        with pytest.raises(Refused, match="must be copied") as refused:
+            await init(topology_of([server]))
+        remedy = refused.value.remedy
+        await run(one, remedy[remedy.index("ALTER") : remedy.index(";")])
+        assert (await init(topology_of([server]))).complete
+
+
+async def test_a_key_that_was_widened_widens_its_tombstones(servers) -> None:
+    (server,) = await servers(1)
+    topology = topology_of([server])
+    async with await control(server) as one:
+        await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id VARCHAR(5) PRIMARY KEY)")
+        await init(topology)
+        await run(one, "ALTER TABLE app.t MODIFY id VARCHAR(50)")
+        assert len((await init(topology)).statements) == 1
+        await run(one, f"INSERT INTO app.t VALUES ('{'x' * 50}')", "DELETE FROM app.t")
+        tombstones = schema.tombstone_table("app", "t")
+        assert await column(one, f"SELECT LENGTH(id) FROM {tombstones}") == [50]
+        await run(one, "ALTER TABLE app.t ADD COLUMN b INT, DROP PRIMARY KEY, ADD PRIMARY KEY (b)")
+        with pytest.raises(Refused, match="its primary key is not that of its tombstone table"):
+            await init(topology)
+
+
+async def test_init_waits_for_a_client_without_stopping_the_others(servers, monkeypatch) -> None:
+    (server,) = await servers(1)
+    waited: list[str] = []
+    async with AsyncExitStack() as stack:
+        one, idle = await sessions(stack, [server, server])
+        await run(
+            one,
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+            "SET GLOBAL lock_wait_timeout = 1",
+        )
+        monkeypatch.setattr("meshnode.mysql.control.LOCK_WAIT_SECONDS", 1)
+        monkeypatch.setattr(
+            "meshnode.mysql.control._SESSION",
+            "SET SESSION lock_wait_timeout = 1, time_zone = '+00:00'",
+        )
+        await run(idle, "START TRANSACTION", "SELECT * FROM app.t")
+
+        def report(line: str) -> None:
+            if "waiting" in line:
+                waited.append(line)
+
+        async def release() -> None:
+            while len(waited) < 2:
+                await asyncio.sleep(0.05)
+            # While init waits, another client gets through.
+            async with await control(server) as client:
+                await run(client, "SET lock_wait_timeout = 30", "INSERT INTO app.t VALUES (1, 1)")
+            await run(idle, "COMMIT")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(release())
+            result = await init(topology_of([server]), report=report)
+        assert result.complete and "1205" in waited[0] and "app" in waited[0]

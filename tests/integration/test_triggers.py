@@ -1,5 +1,6 @@
 """The triggers on a real server: every local write leaves a version that beats what it replaced."""
 
+import asyncio
 import time
 
 import pytest
@@ -354,6 +355,47 @@ async def test_a_client_needs_no_right_on_the_tombstones(servers) -> None:
             with pytest.raises(Refused):
                 await client.rows(f"SELECT * FROM {tombstones}")
         assert await connection.value(f"SELECT COUNT(*) FROM {tombstones}") == 1
+
+
+async def test_a_client_with_locked_tables_can_write(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as connection:
+        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
+        await run(
+            connection,
+            "LOCK TABLES app.t WRITE",
+            "INSERT INTO app.t VALUES (1, 1), (2, 2)",
+            "UPDATE app.t SET id = 3 WHERE id = 2",
+            "DELETE FROM app.t",
+            "UNLOCK TABLES",
+        )
+        assert await column(connection, f"SELECT id FROM {tombstones} ORDER BY 1") == [1, 2, 3]
+
+
+async def test_a_write_that_waited_for_a_lock_is_stamped_after_the_wait(servers) -> None:
+    """A clock read before the wait would put the later write below the earlier one."""
+    (server,) = await servers(1)
+    async with await control(server) as first, await control(server) as second:
+        await replicable(first, "t", "id INT PRIMARY KEY, v INT")
+        await run(
+            first,
+            "INSERT INTO app.t VALUES (1, 1)",
+            "START TRANSACTION",
+            "SELECT * FROM app.t WHERE id = 1 FOR UPDATE",
+        )
+        waiting = asyncio.create_task(second.execute("UPDATE app.t SET v = 2 WHERE id = 1"))
+        while not await first.value(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        ):
+            assert not waiting.done()
+        await run(first, "UPDATE app.t SET v = 3 WHERE id = 1")
+        earlier = await stamp(first)
+        released = now_us()
+        await run(first, "COMMIT")
+        await waiting
+        assert await first.value("SELECT v FROM app.t") == 2
+        later = await stamp(first)
+        assert later > earlier and later[0] >= released - 1_000
 
 
 async def _write_past_triggers(connection, statement: str) -> None:

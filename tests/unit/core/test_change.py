@@ -223,9 +223,9 @@ def test_a_partial_image_of_a_key_that_then_goes():
 
 
 def test_keys_of_an_operation():
-    assert write(T, (1, s(1)), (1, s(2))).keys() == [wire_key(1), wire_key(1)]
+    assert write(T, (1, s(1)), (1, s(2))).wire_keys() == [wire_key(1), wire_key(1)]
     changes = update(T, ((1, s(1)), (1, s(2))), ((1, s(2)), (2, s(3))))
-    assert changes.keys() == [wire_key(1), wire_key(1), wire_key(2)]
+    assert changes.wire_keys() == [wire_key(1), wire_key(1), wire_key(2)]
 
 
 def test_a_table_has_a_title():

@@ -1,0 +1,127 @@
+"""The buses under the contract suite, and what its tests share.
+
+A bus joins by adding a `Harness` to `HARNESSES`. Records are written and read by
+other processes too, so a harness also gives the Python expression that makes
+its bus.
+"""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from meshnode.bus.file import FileBus
+from meshnode.bus.log import LogOptions
+from meshnode.bus.port import Bus, BusReader, Position, Record
+from meshnode.lab.wan import Wan, WanBus
+from meshnode.limits import MIB
+
+REGION = "osaka"
+SOON = 20.0
+"""Seconds after which a test has failed that waits for something certain."""
+
+
+class Harness:
+    """The file bus in a directory of its own."""
+
+    expression = "FileBus(Path({directory!r}))"
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.made: list[Bus] = []
+
+    def bus(self, segment_bytes: int = 64 * MIB) -> Bus:
+        made = self.wrapped(
+            FileBus(self.directory, LogOptions(segment_bytes=segment_bytes, keep_seconds=0.0))
+        )
+        self.made.append(made)
+        return made
+
+    def wrapped(self, bus: Bus) -> Bus:
+        return bus
+
+    def copy_topic(self) -> Path:
+        """Take a copy of the topic as it is now, as a backup would."""
+        return Path(shutil.copytree(self.directory / REGION, self.directory / "backup"))
+
+    def put_back(self, copy: Path) -> None:
+        shutil.rmtree(self.directory / REGION)
+        shutil.move(copy, self.directory / REGION)
+
+    def delete_topic(self) -> None:
+        shutil.rmtree(self.directory / REGION)
+
+    def source(self) -> str:
+        return self.expression.format(directory=str(self.directory))
+
+
+class WanHarness(Harness):
+    """The file bus behind a network without latency."""
+
+    expression = "WanBus(FileBus(Path({directory!r})), 'dublin', Wan())"
+
+    def wrapped(self, bus: Bus) -> Bus:
+        return WanBus(bus, "dublin", Wan())
+
+
+HARNESSES: dict[str, Callable[[Path], Harness]] = {"file": Harness, "wan": WanHarness}
+
+
+async def read_until(reader: BusReader, position: Position, end: Position) -> list[Record]:
+    """Read everything from ``position`` to ``end``."""
+    found: list[Record] = []
+    while position != end:
+        found += await asyncio.wait_for(reader.read(position, MIB), SOON)
+        position = found[-1].after
+    return found
+
+
+def payloads(records: list[Record]) -> list[bytes]:
+    return [record.payload for record in records]
+
+
+CHILD = """
+import asyncio, hashlib, sys
+from pathlib import Path
+from meshnode.bus.file import FileBus
+from meshnode.bus.port import ORIGIN
+from meshnode.lab.wan import Wan, WanBus
+
+async def hold():
+    writer = bus.writer("osaka")
+    await writer.open(20)
+    await writer.append(b"from the child")
+    print("holds", flush=True)
+    await asyncio.Event().wait()
+
+async def digest(count):
+    reader, position, digest = bus.reader("osaka"), ORIGIN, hashlib.sha256()
+    print("reads", flush=True)
+    while count:
+        for record in await reader.read(position, 1 << 20):
+            digest.update(record.payload)
+            position, count = record.after, count - 1
+    print(digest.hexdigest(), flush=True)
+    await reader.close()
+
+async def main():
+    global bus
+    bus = {source}
+    await {call}
+    await bus.close()
+
+asyncio.run(main())
+"""
+
+
+async def start_child(harness: Harness, call: str) -> asyncio.subprocess.Process:
+    """Run a coroutine of `CHILD` in another process; return when it has said that it is ready."""
+    program = CHILD.format(source=harness.source(), call=call)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    ready = await asyncio.wait_for(child.stdout.readline(), SOON)
+    assert ready in (b"holds\n", b"reads\n")
+    return child
