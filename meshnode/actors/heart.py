@@ -102,12 +102,15 @@ class Heart(Actor):
     async def _oldest_open(self, session: Session, now: int) -> int | None:
         """When the oldest client transaction began, in microseconds since 1970."""
         own = ",".join(map(str, sorted(self.board.threads))) or "0"
+        # trx_started is in the time zone of the server's host, whatever the session's is.
         rows = await session.query(
-            "SELECT MIN(UNIX_TIMESTAMP(trx_started)) * 1000000 FROM information_schema.innodb_trx"
+            "SELECT /*+ SET_VAR(time_zone = 'SYSTEM') */"
+            " TIMESTAMPDIFF(MICROSECOND, MIN(trx_started), NOW(6))"
+            " FROM information_schema.innodb_trx"
             f" WHERE trx_mysql_thread_id NOT IN ({own}) AND trx_mysql_thread_id <> 0"
         )
-        started = rows[0][0] if rows else None
-        return None if started is None else int(float(str(started)))
+        age = rows[0][0] if rows else None
+        return None if age is None else now - max(0, int(str(age)))
 
     def _body(self) -> str:
         board = self.board

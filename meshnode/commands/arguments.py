@@ -7,11 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+from rich.console import Console
 
 from meshnode import topology
 from meshnode.topology import Topology
 
 TOPOLOGY_VARIABLE = "MESHNODE_TOPOLOGY"
+
+PLAIN_WIDTH = 160
+"""Columns of a table that does not go to a terminal."""
 
 Handler = Callable[[argparse.Namespace], Awaitable[int]]
 """Runs a command and returns its exit code."""
@@ -30,7 +34,7 @@ def add_command(
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description.strip()}",
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description.strip("\n")}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -73,3 +77,8 @@ def print_json(value: object) -> None:
 def say(text: str) -> None:
     """A line for people on stderr, so that stdout stays clean for what was asked for."""
     print(text, file=sys.stderr, flush=True)
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or wide enough for a file."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)

@@ -2,24 +2,19 @@
 
 import argparse
 import asyncio
-import sys
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.live import Live
 
 from meshnode import table_patterns
-from meshnode.commands.arguments import add_command, add_json, load, print_json, say
+from meshnode.commands.arguments import add_command, add_json, console, load, print_json, say
 from meshnode.errors import Refused
 from meshnode.ops import doctor as doctor_checks
 from meshnode.ops import status as looking
 from meshnode.ops import verify as comparing
 from meshnode.ops.status_view import render
 from meshnode.ops.verify_view import View
-
-PLAIN_WIDTH = 160
-"""Columns of a table that does not go to a terminal."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -145,11 +140,6 @@ async def _watch(args: argparse.Namespace) -> int:
             while True:
                 await asyncio.sleep(1)
                 live.update(render(await lookout.look()), refresh=True)
-
-
-def console() -> Console:
-    """Where tables go: as wide as the terminal, or wide enough for a file."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
 async def verify(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ saw.  What to publish and what to mend is decided from that in
 :mod:`meshnode.core.mend`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshnode.core.shape import Shape
@@ -139,7 +139,25 @@ NetKey = tuple[Table, bytes]
 """A table and the canonical form of a key."""
 
 
-def net_effects(tx: Transaction, known: dict[str, Table]) -> dict[NetKey, Net]:
+def tombstones_of(
+    tx: Transaction, known: Mapping[str, Table]
+) -> Iterator[tuple[Table, bytes, Stamp]]:
+    """The tombstones of ``tx``, each with its table in the form that the rows of ``tx`` have.
+
+    The newest form may be of a definition that came after ``tx``: a delete and
+    its tombstone would then be taken for two keys.
+    """
+    if not tx.tombstones:
+        return
+    forms = {table.digest: table for table, *_ in tx.partial}
+    forms.update((op.table.digest, op.table) for op in tx.ops)
+    for digest, key, stamp in tx.tombstones:
+        table = forms.get(digest) or known.get(digest)
+        if table is not None:
+            yield table, key, stamp
+
+
+def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net]:
     """The net effect of ``tx`` on each key, in the order of their first touch.
 
     ``known`` has the newest form of every table seen, by digest.  A tombstone
@@ -198,11 +216,9 @@ def net_effects(tx: Transaction, known: dict[str, Table]) -> dict[NetKey, Net]:
         else:
             gone(net, stamp or ZERO)
 
-    for digest, key, stamp in tx.tombstones:
-        table = known.get(digest)
-        if table is not None:
-            net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
-            net.tomb = max(net.tomb or ZERO, stamp)
+    for table, key, stamp in tombstones_of(tx, known):
+        net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
+        net.tomb = max(net.tomb or ZERO, stamp)
     for net in nets.values():
         if net.tomb is not None:
             net.replaced = max(net.replaced, net.tomb)

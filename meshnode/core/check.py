@@ -9,8 +9,8 @@ item a row without entry, stop the stream before anything reaches MySQL.
 from typing import NamedTuple
 
 from meshnode.core.change import NetKey, Table
-from meshnode.core.stamp import Stamp
-from meshnode.core.wire import DELETE, REMOVE, UPDATE, WRITE, Entry, Item
+from meshnode.core.stamp import MAX_TS, Stamp
+from meshnode.core.wire import DELETE, REMOVE, UPDATE, UPSERT, WRITE, Entry, Item
 from meshnode.errors import Halt
 
 
@@ -113,8 +113,12 @@ def check(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) 
         at = (table, table.fold(entry.key))
         image: Image | None = None
         if entry.outcome == REMOVE:
+            if not (0 < entry.ts <= MAX_TS and 0 < entry.origin < 256):
+                raise malformed(stream, item, f"deletes with the impossible stamp {entry.stamp}")
             if item.exact and last.get(at, 0) is not None:
                 raise contradicted(stream, item, table, entry, "no delete of that key")
+        elif entry.outcome != UPSERT:
+            raise malformed(stream, item, f"has an outcome of unknown kind {entry.outcome}")
         else:
             found_last = last.get(at)
             if found_last is None:
@@ -125,7 +129,10 @@ def check(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) 
                 )
             image = found_last[1]
         result.append(Incoming(at, entry, image))
-    if item.exact and len({incoming.at for incoming in result}) != len(last):
+    named = len({incoming.at for incoming in result})
+    if named != len(result):
+        raise malformed(stream, item, "has two index entries for one key")
+    if item.exact and named != len(last):
         raise malformed(stream, item, "has rows that its index does not name")
     return result
 

@@ -83,7 +83,8 @@ class Ledger:
                 self.promised = max(self.promised, item.beat.frontier)
             fresh.append(item)
         self.promised = max(self.promised, frame.promised)
-        if not self.open_parts:
+        if fresh:
+            # Read again, an old frame says less; and it counts whole transactions only.
             self.resume = frame.resume
         return fresh
 

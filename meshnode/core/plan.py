@@ -130,14 +130,13 @@ class Ancestry:
 
 
 def at_base(incoming: Incoming, local: Local) -> bool:
-    """Whether the key stands at exactly the version the origin wrote over."""
+    """Whether the key stands at exactly the version the origin wrote over, and below the new."""
     entry = incoming.entry
+    row, tomb = local
+    base, new = (entry.base_ts, entry.base_origin), (entry.ts, entry.origin)
     if entry.base_row:
-        row = local.row
-        return row is not None and row == (entry.base_ts, entry.base_origin)
-    return local.row is None and (
-        local.tomb is None or local.tomb == (entry.base_ts, entry.base_origin)
-    )
+        return row == base and base < new and (tomb is None or tomb < new)
+    return row is None and (tomb is None or (tomb == base and base < new))
 
 
 def make_plan(

@@ -4,11 +4,19 @@ Half of all keys come from a small hot set that every region writes, so that
 conflicts of every kind happen: insert against insert, update against update or
 delete, deletes of the same row, cascades against new children, a key that one
 region changes while another writes it.
+
+It makes no orphans, so that whatever ``verify`` finds is worth a look.  Two regions make one
+together when one deletes a parent while the other writes a child of it.  Hence some
+customers are *doomed*: only their home region, whose server gave out numbers like theirs,
+deletes them, and only there they get orders and their orders change.  Every region
+updates the customers themselves, also against the delete.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from meshnode.lab.blueprint import AUTO_INCREMENT_STEP
 
 HOT_CUSTOMERS = 24
 HOT_SKUS = 20
@@ -34,7 +42,15 @@ class Kind:
 
     name: str
     weight: int
-    make: Callable[[random.Random], Transaction]
+    make: Callable[["Draw"], Transaction]
+
+
+class Draw(random.Random):
+    """The generator of one client, which knows the id of the region that it writes in."""
+
+    def __init__(self, seed: str, region: int) -> None:
+        super().__init__(seed)
+        self.region = region
 
 
 def text(value: str) -> str:
@@ -57,7 +73,7 @@ def hot_rows() -> list[str]:
     ]
 
 
-def _hot(draw: random.Random) -> bool:
+def _hot(draw: Draw) -> bool:
     return draw.random() < HOT_SHARE
 
 
@@ -65,29 +81,43 @@ def _tag(number: int) -> str:
     return f"{_WORDS[number % len(_WORDS)][:40]} {number}"
 
 
-def _customer(draw: random.Random) -> int:
+def _customer(draw: Draw) -> int:
     # The lowest ids exist in every region; beyond the hot set most do.
     return draw.randint(1, HOT_CUSTOMERS if _hot(draw) else HOT_CUSTOMERS * 8)
 
 
-def _stock(draw: random.Random) -> tuple[int, str]:
+def home(customer: int) -> int:
+    """The id of the region where a doomed customer is at home; 0 for all others."""
+    block, offset = divmod(customer, AUTO_INCREMENT_STEP)
+    return offset if block % 2 else 0
+
+
+def _parent(draw: Draw) -> int:
+    """A customer whose orders this region may write."""
+    while True:
+        customer = _customer(draw)
+        if home(customer) in (0, draw.region):
+            return customer
+
+
+def _stock(draw: Draw) -> tuple[int, str]:
     if _hot(draw):
         return 1, f"hot-{draw.randrange(HOT_SKUS)}"
     return draw.randint(2, 9), f"sku-{draw.randrange(COLD_SKUS)}"
 
 
-def _some_tag(draw: random.Random) -> str:
+def _some_tag(draw: Draw) -> str:
     word = _tag(draw.randrange(HOT_TAGS)) if _hot(draw) else f"tag {draw.randrange(3000)}"
     # Another spelling of the same key: the collation ignores case.
     return word.upper() if draw.random() < 0.2 else word
 
 
-def _profile(draw: random.Random) -> str:
+def _profile(draw: Draw) -> str:
     words = ", ".join(f'"{draw.randrange(100)}"' for _ in range(draw.randrange(6)))
     return f"JSON_OBJECT('level', {draw.randrange(9)}, 'seen', JSON_ARRAY({words}))"
 
 
-def _new_customer(draw: random.Random) -> Transaction:
+def _new_customer(draw: Draw) -> Transaction:
     name = text(draw.choice(_WORDS))
     return [
         "INSERT INTO lab.customers (name, balance, profile, seen_at)"
@@ -95,17 +125,17 @@ def _new_customer(draw: random.Random) -> Transaction:
     ]
 
 
-def _chosen_customer(draw: random.Random) -> Transaction:
+def _chosen_customer(draw: Draw) -> Transaction:
     return [
         "INSERT IGNORE INTO lab.customers (id, name, balance)"
         f" VALUES ({_customer(draw)}, {text(draw.choice(_WORDS))}, {draw.randrange(100)})"
     ]
 
 
-def _new_order(draw: random.Random) -> Transaction:
+def _new_order(draw: Draw) -> Transaction:
     statements = [
         "INSERT INTO lab.orders (customer, state, total, placed_at)"
-        f" VALUES ({_customer(draw)}, 'open', {draw.randrange(10**5)}/100, {NOW})",
+        f" VALUES ({_parent(draw)}, 'open', {draw.randrange(10**5)}/100, {NOW})",
         f"SET @order_id = {LAST_ID}",
     ]
     for line in range(1, draw.randint(2, 5)):
@@ -121,15 +151,15 @@ def _new_order(draw: random.Random) -> Transaction:
     return statements
 
 
-def _order_state(draw: random.Random) -> Transaction:
+def _order_state(draw: Draw) -> Transaction:
     state = draw.choice(("paid", "sent", "cancelled"))
     return [
         f"UPDATE lab.orders SET state = '{state}', total = total + 1"
-        f" WHERE customer = {_customer(draw)} ORDER BY id DESC LIMIT 3"
+        f" WHERE customer = {_parent(draw)} ORDER BY id DESC LIMIT 3"
     ]
 
 
-def _transfer(draw: random.Random) -> Transaction:
+def _transfer(draw: Draw) -> Transaction:
     source, target = sorted((_customer(draw), _customer(draw)))
     amount = f"{draw.randint(1, 900)}/100"
     return [
@@ -140,27 +170,28 @@ def _transfer(draw: random.Random) -> Transaction:
     ]
 
 
-def _delete_customer(draw: random.Random) -> Transaction:
-    return [f"DELETE FROM lab.customers WHERE id = {_customer(draw)}"]
+def _delete_customer(draw: Draw) -> Transaction:
+    block = 1 if _hot(draw) else draw.randrange(1, 12, 2)
+    return [f"DELETE FROM lab.customers WHERE id = {block * AUTO_INCREMENT_STEP + draw.region}"]
 
 
-def _count_tag(draw: random.Random) -> Transaction:
+def _count_tag(draw: Draw) -> Transaction:
     return [
         f"INSERT INTO lab.tags (tag, hits, thumbnail) VALUES ({text(_some_tag(draw))}, 1,"
         f" x'{draw.randbytes(draw.randrange(40)).hex()}') ON DUPLICATE KEY UPDATE hits = hits + 1"
     ]
 
 
-def _delete_tag(draw: random.Random) -> Transaction:
+def _delete_tag(draw: Draw) -> Transaction:
     return [f"DELETE FROM lab.tags WHERE tag = {text(_some_tag(draw))}"]
 
 
-def _respell_tag(draw: random.Random) -> Transaction:
+def _respell_tag(draw: Draw) -> Transaction:
     word = _some_tag(draw)
     return [f"UPDATE lab.tags SET tag = {text(word.title())} WHERE tag = {text(word)}"]
 
 
-def _replace_stock(draw: random.Random) -> Transaction:
+def _replace_stock(draw: Draw) -> Transaction:
     warehouse, sku = _stock(draw)
     return [
         "REPLACE INTO lab.stock (warehouse, sku, quantity, price, attributes, changed_at)"
@@ -169,12 +200,12 @@ def _replace_stock(draw: random.Random) -> Transaction:
     ]
 
 
-def _delete_stock(draw: random.Random) -> Transaction:
+def _delete_stock(draw: Draw) -> Transaction:
     warehouse, sku = _stock(draw)
     return [f"DELETE FROM lab.stock WHERE warehouse = {warehouse} AND sku = '{sku}'"]
 
 
-def _move_stock(draw: random.Random) -> Transaction:
+def _move_stock(draw: Draw) -> Transaction:
     warehouse, sku = _stock(draw)
     target = draw.randint(1, 9)
     return [
@@ -183,14 +214,14 @@ def _move_stock(draw: random.Random) -> Transaction:
     ]
 
 
-def _raise_prices(draw: random.Random) -> Transaction:
+def _raise_prices(draw: Draw) -> Transaction:
     return [
         f"UPDATE lab.stock SET price = LEAST(ROUND(price * 1.01, 4), 9999), changed_at = {NOW}"
         f" WHERE warehouse = {draw.randint(1, 9)} ORDER BY sku LIMIT {draw.randint(5, 40)}"
     ]
 
 
-def _come_and_go(draw: random.Random) -> Transaction:
+def _come_and_go(draw: Draw) -> Transaction:
     warehouse, sku = _stock(draw)
     return [
         f"DELETE FROM lab.stock WHERE warehouse = {warehouse} AND sku = '{sku}'",
@@ -221,8 +252,8 @@ KINDS = (
 class Generator:
     """An endless sequence of transactions; the same seed gives the same one."""
 
-    def __init__(self, seed: str) -> None:
-        self._draw = random.Random(seed)
+    def __init__(self, seed: str, region: int) -> None:
+        self._draw = Draw(seed, region)
         self._weights = [kind.weight for kind in KINDS]
 
     def next(self) -> tuple[str, Transaction]:

@@ -94,7 +94,9 @@ async def run(
     await asyncio.gather(*(_fill(server) for server in servers.values()))
     deadline = asyncio.get_running_loop().time() + seconds
     clients = [
-        Client(server, Generator(f"{seed} {name} {number}"), deadline, rate / threads)
+        Client(
+            server, Generator(f"{seed} {name} {number}", server.server_id), deadline, rate / threads
+        )
         for name, server in servers.items()
         for number in range(threads)
     ]

@@ -42,6 +42,7 @@ SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
 
 _SESSION = (
     f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', completion_type = 0,"
+    " autocommit = 1,"
     f" lock_wait_timeout = {LOCK_WAIT_SECONDS}, innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS},"
     " max_execution_time = 0, information_schema_stats_expiry = 0,"
     " show_gipk_in_create_table_and_information_schema = ON,"
@@ -232,13 +233,12 @@ def tls_context(address: MysqlAddress, server: str) -> ssl.SSLContext | None:
 def code_of(error: MeshError) -> int:
     """MySQL's number of the error behind ``error``, or 0."""
     cause = error.__cause__
-    code = cause.args[0] if isinstance(cause, pymysql.MySQLError) and cause.args else 0
-    return code if isinstance(code, int) else 0
+    return _number(cause) if isinstance(cause, pymysql.MySQLError) else 0
 
 
 def translated(error: Exception, server: str, doing: str) -> MeshError:
     """The driver's ``error`` as one of the mesh's reactions, with server, statement and remedy."""
-    code = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else 0
+    code = _number(error)
     text = str(error.args[1]) if code and len(error.args) > 1 else str(error)
     cause: BaseException | None = error
     while cause is not None:
@@ -254,7 +254,8 @@ def translated(error: Exception, server: str, doing: str) -> MeshError:
             "check user and password of the account; `meshnode init --print-grants` prints "
             "the statements that make it",
         )
-    if code in _UNREACHABLE or not isinstance(error, pymysql.MySQLError):
+    # Without a number it comes from the driver: the connection is closed or out of step.
+    if code in _UNREACHABLE or not code:
         return Retry(
             f"no connection to the MySQL of region {server}: {text or type(error).__name__}",
             "check that the server runs and that the address in the topology is right",
@@ -269,6 +270,11 @@ def translated(error: Exception, server: str, doing: str) -> MeshError:
     if code in _LATER:
         return Retry(what)
     return Refused(what, "see the MySQL manual for this error number")
+
+
+def _number(error: BaseException) -> int:
+    code = error.args[0] if error.args and isinstance(error, pymysql.MySQLError) else 0
+    return code if isinstance(code, int) else 0
 
 
 def _shortened(sql: str, limit: int = 160) -> str:

@@ -68,10 +68,10 @@ async def test_errors_say_what_to_do(servers) -> None:
             "INSERT INTO app.t VALUES (1)",
             "CREATE USER poor@'%' IDENTIFIED BY 'x'",
         )
-        with pytest.raises(Refused, match="refused the login as 'poor'.*1045.*password"):
+        with pytest.raises(Refused, match=r"refused the login as 'poor'.*1045.*password"):
             await control(server, "poor", "wrong")
         async with await control(server, "poor", "x") as poor:
-            with pytest.raises(Refused, match="region test.*SELECT \\* FROM app.t.*print-grants"):
+            with pytest.raises(Refused, match=r"region test.*SELECT \* FROM app.t.*print-grants"):
                 await poor.rows("SELECT * FROM app.t")
         async with await control(server) as other:
             await run(other, "SET innodb_lock_wait_timeout = 1")

@@ -553,10 +553,13 @@ async def test_init_waits_for_a_client_without_stopping_the_others(servers, monk
         def report(line: str) -> None:
             if "waiting" in line:
                 waited.append(line)
+                if len(waited) == 2:
+                    twice.set()
+
+        twice = asyncio.Event()
 
         async def release() -> None:
-            while len(waited) < 2:
-                await asyncio.sleep(0.05)
+            await twice.wait()
             # While init waits, another client gets through.
             async with await control(server) as client:
                 await run(client, "SET lock_wait_timeout = 30", "INSERT INTO app.t VALUES (1, 1)")

@@ -112,7 +112,7 @@ async def test_planted_differences_are_named(servers, stack) -> None:
         11: (two, change.format("f = 1e-45", 11)),
         12: (two, change.format("j = '2'", 12)),
         13: (two, change.format("j = '1.0'", 13)),
-        14: (two, change.format("j = CAST(1 AS DECIMAL(5,0))", 14)),
+        14: (two, change.format("j = CAST(CAST(1 AS DECIMAL(5,0)) AS JSON)", 14)),
         15: (two, change.format("j = 'null'", 15)),
         16: (two, change.format("j = '\"1\"'", 16)),
         17: (two, change.format("j = '[1]'", 17)),

@@ -1,0 +1,219 @@
+"""What facts about regions and pairs mean: converged or not, why, and since when."""
+
+import pytest
+
+from meshnode.ops.status import rates, read_body
+from meshnode.ops.status_view import render
+from meshnode.ops.verdict import (
+    ActorStatus,
+    Letters,
+    PairStatus,
+    RegionStatus,
+    Status,
+    gc_held,
+    judge,
+    moment,
+)
+from meshnode.topology import (
+    Accounts,
+    AccountSource,
+    Bus,
+    MysqlAddress,
+    Region,
+    Replicate,
+    Topology,
+)
+
+NOW = 1_800_000_000_000_000
+SECOND = 1_000_000
+NAMES = ("east", "west", "north")
+
+
+def topology() -> Topology:
+    source = AccountSource(user="mesh", password_env="NOBODY_SETS_THIS")
+    return Topology(
+        mesh="trio",
+        replicate=Replicate(tables=("app.*",)),
+        bus=Bus(kind="file", dir="/bus"),
+        regions=tuple(
+            Region(id=number, name=name, mysql=MysqlAddress(host="localhost"))
+            for number, name in enumerate(NAMES, 1)
+        ),
+        accounts=Accounts(tail=source, apply=source, admin=source),
+    )
+
+
+def region(name: str, **changes: object) -> RegionStatus:
+    facts: dict = {
+        "now_us": NOW,
+        "wall_us": NOW - SECOND // 2,
+        "digest": topology().digest,
+        "actors": [ActorStatus("tailer", "running")],
+    }
+    return RegionStatus(name, NAMES.index(name) + 1, "localhost:3306", **(facts | changes))
+
+
+def pair(origin: str, at: str, **changes: object) -> PairStatus:
+    facts: dict = {"seq": 5, "lag": 1.0, "frontier_us": NOW - 2 * SECOND, "now_us": NOW}
+    return PairStatus(origin, at, **(facts | changes))
+
+
+def mesh(regions: dict[str, dict] | None = None, pairs: dict[tuple, dict] | None = None) -> Status:
+    """A healthy mesh but for the given changes, judged."""
+    return judge(
+        topology(),
+        [region(name, **(regions or {}).get(name, {})) for name in NAMES],
+        [
+            pair(origin, at, **(pairs or {}).get((origin, at), {}))
+            for at in NAMES
+            for origin in NAMES
+            if origin != at
+        ],
+    )
+
+
+def test_a_healthy_mesh_is_converged() -> None:
+    status = mesh()
+    assert status.converged
+    assert status.problems == status.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"letters": Letters(open=2, replay=1)}, "3 parked rows"),
+        ({"letters": Letters(skipped=1)}, "1 skipped transactions"),
+        ({"wall_us": NOW - 11 * SECOND}, "no heartbeat for 11 s"),
+        ({"wall_us": 0}, "no heartbeat yet"),
+        ({"error": "refused the connection"}, "unreachable: refused the connection"),
+        (
+            {"actors": [ActorStatus("tailer", "halted", "it is TRUNCATE", "skip it", NOW / 1e6)]},
+            "tailer halted since 2027-01-15 08:00:00Z: it is TRUNCATE",
+        ),
+        ({"actors": [ActorStatus("heart", "failed", "KeyError")]}, "heart failed: KeyError"),
+        ({"actors": [ActorStatus("heart", "fenced", "taken over")]}, "heart fenced: taken over"),
+    ],
+)
+def test_what_stands_is_named_with_its_region(changes: dict, words: str) -> None:
+    status = mesh({"west": changes})
+    assert not status.converged
+    assert [(finding.region, finding.what) for finding in status.problems] == [
+        ("west", next(f.what for f in status.problems if words in f.what))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"digest": "0" * 32}, "another topology"),
+        ({"actors": [ActorStatus("applier east", "retrying", "deadlock")]}, "retrying: deadlock"),
+        ({"actors": [ActorStatus("applier east", "waiting", "shape")]}, "waiting: shape"),
+        ({"mend": 3}, "3 rows wait to be mended"),
+    ],
+)
+def test_what_runs_but_is_odd_is_a_warning(changes: dict, words: str) -> None:
+    status = mesh({"north": changes})
+    assert status.converged
+    (warning,) = status.warnings
+    assert warning.region == "north"
+    assert words in warning.what
+
+
+@pytest.mark.parametrize("edge", [9.9, -3.0])
+def test_a_lag_within_bounds_is_no_problem(edge: float) -> None:
+    assert mesh(pairs={("east", "west"): {"lag": edge}}).converged
+
+
+@pytest.mark.parametrize(("lag", "words"), [(12.0, "for 12 s"), (None, "yet")])
+def test_a_silent_stream_is_a_problem_of_where_it_should_arrive(lag, words: str) -> None:
+    (problem,) = mesh(pairs={("east", "west"): {"lag": lag}}).problems
+    assert problem.region == "west"
+    assert problem.what == f"nothing heard of east {words}"
+
+
+def test_a_dead_node_is_named_once_and_not_again_for_each_of_its_streams() -> None:
+    late = {"lag": 30.0}
+    status = mesh(
+        {"west": {"wall_us": NOW - 30 * SECOND}},
+        {("east", "west"): late, ("north", "west"): late},
+    )
+    assert [problem.region for problem in status.problems] == ["west"]
+
+
+def test_gc_is_held_by_the_oldest_frontier_and_since_when() -> None:
+    regions = [region(name) for name in NAMES]
+    pairs = [
+        pair("east", "west", frontier_us=NOW - 70 * SECOND),
+        pair("north", "west", frontier_us=NOW - 90 * SECOND),
+        pair("east", "north", frontier_us=NOW - 59 * SECOND),
+        pair("west", "north", frontier_us=0, lag=None),
+    ]
+    (held,) = gc_held(regions, pairs)
+    assert held.region == "west"
+    assert f"by north since {moment(NOW - 90 * SECOND)} (90 s)" in held.what
+
+
+def test_rates_are_per_second_between_two_heartbeats() -> None:
+    before = region("east", counts={"published_rows": 10, "applied_rows": 4})
+    after = region(
+        "east",
+        wall_us=before.wall_us + 2 * SECOND,
+        counts={"published_rows": 40, "applied_rows": 5},
+    )
+    assert rates(before, after)["published_rows"] == 15.0
+    assert rates(before, after)["applied_rows"] == 0.5
+
+
+def test_a_restart_between_two_looks_gives_no_rates() -> None:
+    before = region("east", counts={"published_rows": 10})
+    after = region("east", wall_us=before.wall_us + SECOND, counts={"published_rows": 3})
+    assert rates(before, after) == {}
+    assert rates(before, before) == {}
+
+
+def test_the_body_of_a_heartbeat_is_taken_as_it_is_written() -> None:
+    shown = region("east", actors=[])
+    read_body(
+        '{"v": 1, "node": "0.1.0", "digest": "d", "applied": {"2": [7, 8, "00ff", 9]},'
+        ' "counts": {"lifts": 3}, "actors": [{"name": "applier west", "state": "halted",'
+        ' "reason": "gap", "remedy": "look", "since": 12.5, "restarts": 2}]}',
+        shown,
+    )
+    assert (shown.node, shown.digest, shown.counts) == ("0.1.0", "d", {"lifts": 3})
+    assert shown.actors == [ActorStatus("applier west", "halted", "gap", "look", 12.5, 2)]
+
+
+@pytest.mark.parametrize("body", [None, "{}", '{"v": 2, "counts": {"lifts": 1}}', "[]"])
+def test_a_body_of_another_version_says_nothing(body: str | None) -> None:
+    shown = region("east", actors=[])
+    read_body(body, shown)
+    assert shown.counts == {}
+    assert shown.actors == []
+
+
+def test_the_view_shows_lags_verdict_and_remedies() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    text = StringIO()
+    status = mesh(
+        {
+            "west": {"error": "[red]gone[/red]", "remedy": "start it"},
+            "east": {"rates": {"published_rows": 1234.0}, "counts": {"lifts": 42}},
+        },
+        {("north", "east"): {"lag": 3.25}},
+    )
+    Console(file=text, width=160).print(render(status))
+    shown = text.getvalue()
+    assert "mesh trio, 3 regions" in shown
+    assert "not converged" in shown
+    assert "! west: unreachable: [red]gone[/red]" in shown
+    assert "remedy: start it" in shown
+    assert "1,234" in shown
+    assert "42" in shown
+    assert "3.2" in shown
+
+
+def test_a_moment_out_of_range_is_still_told() -> None:
+    assert moment(2**63) == f"{2**63} us"
