@@ -2,7 +2,7 @@
 
 MESHNODE := .venv/bin/meshnode
 PYTEST   := .venv/bin/python -m pytest
-BENCHES  := $(wildcard bench/bench_*.py)
+BENCHES  := $(patsubst bench/%.py,bench.%,$(shell grep -ls '^if __name__' bench/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages lab lint test test-all bench clean
@@ -31,8 +31,7 @@ test-all: packages lint ## lint, and every test
 	@$(PYTEST) -q
 
 bench: setup ## run the benchmarks one after the other; each prints JSON
-	@test -n "$(BENCHES)" || { echo "no benchmarks in bench/" >&2; exit 1; }
-	@set -e; for bench in $(BENCHES); do echo "== $$bench" >&2; .venv/bin/python $$bench; done
+	@set -e; for bench in $(BENCHES); do echo "== $$bench" >&2; .venv/bin/python -m $$bench; done
 
 clean: ## remove .venv and what tools leave behind (the cache with MySQL stays)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -26,6 +26,7 @@ from meshnode.lab.files import write_private
 from meshnode.lab.nodes import Node
 from meshnode.lab.servers import Server, find_mysqld
 from meshnode.mysql.control import connect_to
+from meshnode.mysql.gtid import GtidSet
 from meshnode.ops import install
 from meshnode.ops.grants import create_accounts
 from meshnode.topology import (
@@ -106,6 +107,12 @@ class Replica:
     def stop(self) -> None:
         with self.server.connect() as sql, sql.cursor() as cursor:
             cursor.execute("STOP REPLICA")
+
+    def transactions(self) -> int:
+        """How many transactions it has executed."""
+        with self.server.connect() as sql, sql.cursor() as cursor:
+            cursor.execute("SELECT @@GLOBAL.gtid_executed")
+            return len(GtidSet(cursor.fetchone()[0]))
 
     def catch_up(self, seconds: float = WAIT_SECONDS) -> None:
         """Wait until everything that the source has committed by now is applied."""
@@ -328,6 +335,17 @@ def machine(pair: Pair) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "load_average": [round(each, 2) for each in os.getloadavg()],
     }
+
+
+@contextlib.contextmanager
+def relaxed(server: Server) -> Iterator[None]:
+    """``server`` commits without flushing meanwhile: for work that is not measured."""
+    with server.connect() as sql, sql.cursor() as cursor:
+        cursor.execute("SET GLOBAL sync_binlog = 0, GLOBAL innodb_flush_log_at_trx_commit = 2")
+        try:
+            yield
+        finally:
+            cursor.execute("SET GLOBAL sync_binlog = 1, GLOBAL innodb_flush_log_at_trx_commit = 1")
 
 
 def run_in_threads(server: Server, calls: Sequence[str]) -> None:

@@ -43,7 +43,11 @@ class Halt(MeshError):
     """This stream cannot go on without an operator; nothing is lost."""
 
 
-class Fenced(Halt):
+class Fatal(Halt):
+    """The process must end: going on could only do harm."""
+
+
+class Fenced(Fatal):
     """Another process has taken over this region: this one must stop."""
 
 

@@ -3,7 +3,7 @@
 An actor's ``run`` does its work until it is cancelled or raises.  What it raises
 says what happens next: ``Retry`` restarts it after a short, growing pause;
 ``Halt`` keeps it halted, with the reason shown, and tries again at leisure, so
-that it goes on by itself once an operator has removed the cause; ``Fenced``
+that it goes on by itself once an operator has removed the cause; ``Fatal``
 ends the whole node.  Anything else is a defect: it is shown with its place and
 handled like ``Retry``, because stopping would help nobody.
 
@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from meshnode.errors import Fenced, Halt, MeshError, Park, Refused, Retry
+from meshnode.errors import Fatal, Fenced, Halt, MeshError, Park, Refused, Retry
 
 log = logging.getLogger("meshnode")
 
@@ -125,7 +125,7 @@ class Actor:
 
 
 class Supervisor:
-    """Runs actors until :meth:`stop` or until one of them is fenced."""
+    """Runs actors until :meth:`stop` or until one of them meets a fatal error."""
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.actors: dict[str, Actor] = {}
@@ -166,8 +166,9 @@ class Supervisor:
                 raise
             except BaseException as error:
                 error = alone(error)
-                if isinstance(error, Fenced):
-                    actor.state.set("fenced", error.what, error.remedy)
+                if isinstance(error, Fatal):
+                    name = "fenced" if isinstance(error, Fenced) else "failed"
+                    actor.state.set(name, error.what, error.remedy)
                     self.stop(error)
                     return
                 wait = self._note(actor.state, error)
@@ -199,11 +200,11 @@ class Supervisor:
 
 
 def alone(error: BaseException) -> BaseException:
-    """The one error that matters inside a group of a task group: a Fenced, else the first."""
+    """The one error that matters inside a group of a task group: a fatal one, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     inner = [alone(each) for each in error.exceptions]
     for each in inner:
-        if isinstance(each, Fenced):
+        if isinstance(each, Fatal):
             return each
     return inner[0]

@@ -111,7 +111,8 @@ class Mender:
                 if op.table.folds is not None:
                     wanted += ((op.table, key) for key in op.wire_keys())
             for table, key, _, _ in tx.partial:
-                wanted.append((table, key))
+                if table.folds is not None:
+                    wanted.append((table, key))
             for digest, key, _ in tx.tombstones:
                 table = self.known.get(digest)
                 if table is not None and table.folds is not None:

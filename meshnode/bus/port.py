@@ -25,7 +25,7 @@ offset, and a position is the topic id with an offset.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from meshnode.errors import Halt, Retry
+from meshnode.errors import Fatal, Halt, Retry
 
 Position = bytes
 """An opaque place between two records, at most ``POSITION_MAX_BYTES`` long."""
@@ -72,7 +72,7 @@ class Corrupt(Halt):
     """Stored bytes are not what was appended; names file and offset."""
 
 
-class BusBroken(Halt):
+class BusBroken(Fatal):
     """Durability can no longer be promised: the process must end."""
 
 

@@ -2,8 +2,11 @@
 
 Equality of keys is MySQL's.  For keys whose equal values are equal bytes the
 wire key is its own canonical form.  For character keys the canonical form is
-made of the server's ``WEIGHT_STRING`` (spaces at the end taken off where the
-collation pads), asked for once and remembered (:func:`fold_keys`).
+made of the server's ``WEIGHT_STRING``, asked for once and remembered
+(:func:`fold_keys`).  Where the collation pads, spaces at the end do not count.
+In the Unicode character sets they are taken off the weights, which all have one
+width there, and not off the text: a character that weighs nothing may stand
+behind them ('a' equals 'a \\0' in utf8mb4_unicode_ci).
 
 A :class:`Lookup` knows one table: how to name its keys in a statement, and how
 to tell which of the keys asked for a returned row is.  For that each key
@@ -80,12 +83,21 @@ def _expression(column: Column, collations: Mapping[int, Collation]) -> str:
     if kind in _TEMPORAL or kind == FieldType.NEWDECIMAL:
         return f"CAST({name} AS CHAR)"
     if is_text(column):
-        return f"HEX(WEIGHT_STRING({_trimmed(name, collations[column.collation])}))"
+        return _weight(name, collations[column.collation])
     return f"HEX({name})"
 
 
-def _trimmed(expression: str, collation: Collation) -> str:
-    return f"TRIM(TRAILING ' ' FROM {expression})" if collation.pads else expression
+_UNICODE = frozenset({"utf8mb3", "utf8mb4", "ucs2", "utf16", "utf16le", "utf32"})
+
+
+def _weight(text: str, collation: Collation) -> str:
+    """The same for two values of ``text`` exactly if the collation has them equal."""
+    if not collation.pads:
+        return f"HEX(WEIGHT_STRING({text}))"
+    if collation.charset not in _UNICODE:
+        return f"HEX(WEIGHT_STRING(TRIM(TRAILING ' ' FROM {text})))"
+    space = f"CONVERT(' ' USING {collation.charset}) COLLATE {collation.name}"
+    return f"HEX(TRIM(TRAILING WEIGHT_STRING({space}) FROM WEIGHT_STRING({text})))"
 
 
 def _token(column: Column) -> Callable[[bytes], object]:
@@ -178,7 +190,7 @@ class Lookup:
         for place, column, collation in self._texts:
             raw = pieces[place][prefix_size(column) :].hex()
             text = f"_{collation.charset} X'{raw}' COLLATE {collation.name}"
-            found.append(f"HEX(WEIGHT_STRING({_trimmed(text, collation)}))")
+            found.append(_weight(text, collation))
         return found
 
     def learn(self, table: Table, key: bytes, weights: Sequence[str]) -> None:

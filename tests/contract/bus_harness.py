@@ -18,7 +18,7 @@ from meshnode.lab.wan import Wan, WanBus
 from meshnode.limits import MIB
 
 REGION = "osaka"
-SOON = 20.0
+SOON = 60.0
 """Seconds after which a test has failed that waits for something certain."""
 
 

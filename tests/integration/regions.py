@@ -1,7 +1,9 @@
 """Real servers as the regions of a mesh, for tests."""
 
 import os
+import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from meshnode.accounts import Account
 from meshnode.mysql import bookkeeping, catalog, schema
@@ -76,3 +78,35 @@ def topology_of(servers, *tables: str) -> Topology:
         ),
         accounts=Accounts(tail=source, apply=source, admin=source),
     )
+
+
+def now_us() -> int:
+    """This machine's clock, which is that of the servers too."""
+    return time.time_ns() // 1000
+
+
+async def stamp(connection: Control, key: str = "1", table: str = "app.t") -> tuple[int, int]:
+    """Version of the row with this ``id``."""
+    found = await connection.row(f"SELECT _mesh_ts, _mesh_origin FROM {table} WHERE id = {key}")
+    assert found is not None
+    return found
+
+
+async def write_past_triggers(connection: Control, statement: str) -> None:
+    """Run ``statement`` while the table has no BEFORE UPDATE trigger, as applied rows do."""
+    name, body = await connection.row(
+        "SELECT TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS"
+        " WHERE ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'UPDATE'"
+        " AND EVENT_OBJECT_TABLE = 't'"
+    )
+    await run(
+        connection,
+        f"DROP TRIGGER app.{name}",
+        statement,
+        f"CREATE TRIGGER app.{name} BEFORE UPDATE ON app.t FOR EACH ROW {body}",
+    )
+
+
+async def sessions(stack: AsyncExitStack, servers) -> list[Control]:
+    """A session with each server, closed with the stack."""
+    return [await stack.enter_async_context(await control(server)) for server in servers]

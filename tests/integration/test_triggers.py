@@ -1,26 +1,16 @@
 """The triggers on a real server: every local write leaves a version that beats what it replaced."""
 
 import asyncio
-import time
 
 import pytest
-from regions import column, control, replicable, run
+from regions import column, control, now_us, replicable, run, stamp, write_past_triggers
 
 from meshnode.errors import Refused
-from meshnode.mysql.schema import REPLACE_WINDOW_US, TriggerRole, trigger_name
+from meshnode.mysql.schema import TriggerRole, trigger_name
 
 # The test and the server share a machine, hence a clock; this is scheduling, not skew.
+
 CLOCK_TOLERANCE_US = 2_000_000
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000
-
-
-async def stamp(connection, key: str = "1", table: str = "app.t") -> tuple[int, int]:
-    found = await connection.row(f"SELECT _mesh_ts, _mesh_origin FROM {table} WHERE id = {key}")
-    assert found is not None
-    return found
 
 
 async def test_each_write_is_stamped_with_the_clock_and_the_region(servers) -> None:
@@ -92,49 +82,11 @@ async def test_a_write_beats_a_version_from_the_future(servers) -> None:
         tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=3)
         ahead = now_us() + 10**12
         await run(connection, "INSERT INTO app.t (id, v) VALUES (1, 1)")
-        await _write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {ahead}")
+        await write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {ahead}")
         await run(connection, "UPDATE app.t SET v = 2")
         assert await stamp(connection) == (ahead + 1, 3)
         await run(connection, "DELETE FROM app.t")
         assert await connection.rows(f"SELECT * FROM {tombstones}") == [(1, ahead + 2, 3)]
-
-
-async def test_the_greatest_stamp_does_not_lock_the_row_up(servers) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
-        await run(connection, "INSERT INTO app.t (id, v) VALUES (1, 1)")
-        await _write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {2**64 - 1}")
-        await run(connection, "UPDATE app.t SET v = 2", "DELETE FROM app.t")
-        assert await column(connection, f"SELECT _mesh_ts FROM {tombstones}") == [2**64 - 1]
-
-
-async def test_replace_never_puts_its_row_under_its_own_tombstone(servers) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT, u INT UNIQUE")
-        await run(connection, "INSERT INTO app.t VALUES (1, 0, 0)")
-        for value in range(300):
-            older = await stamp(connection)
-            await run(connection, f"REPLACE INTO app.t VALUES (1, {value}, {value})")
-            row = await stamp(connection)
-            tombstone = await connection.row(f"SELECT _mesh_ts, _mesh_origin FROM {tombstones}")
-            assert older < tombstone < row
-
-
-async def test_delete_then_insert_leaves_the_row_above(servers) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
-        for _ in range(50):
-            await run(connection, "INSERT INTO app.t VALUES (1, 1)")
-            row = await stamp(connection)
-            await run(connection, "DELETE FROM app.t")
-            (tombstone,) = await connection.rows(f"SELECT _mesh_ts, _mesh_origin FROM {tombstones}")
-            assert row < tombstone
-            await run(connection, "INSERT INTO app.t VALUES (1, 1)")
-            assert tombstone < await stamp(connection)
-            await run(connection, "DELETE FROM app.t")
 
 
 async def test_upsert_raises_the_stamp_and_leaves_no_tombstone(servers) -> None:
@@ -166,116 +118,6 @@ async def test_statement_over_many_rows_and_session_without_strict_mode(servers)
         )
         found = await connection.rows(f"SELECT b, a, _mesh_origin FROM {tombstones} ORDER BY b, a")
         assert found == [("x", 1, 9), ("x", 2, 9), ("y", 1, 9)]
-
-
-async def test_changed_key_leaves_a_tombstone_for_the_old_key(servers) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
-        await run(connection, "INSERT INTO app.t VALUES (1, 1)")
-        older = await stamp(connection)
-        await run(connection, "UPDATE app.t SET id = 2")
-        (found,) = await connection.rows(f"SELECT * FROM {tombstones}")
-        assert found[0] == 1 and found[1] > older[0]
-        assert (await stamp(connection, "2"))[0] > older[0]
-
-
-@pytest.mark.parametrize(
-    ("definition", "old", "new", "same"),
-    [
-        ("VARCHAR(9) COLLATE utf8mb4_0900_ai_ci", "'strasse'", "'STRASSE'", True),
-        ("VARCHAR(9) COLLATE utf8mb4_0900_ai_ci", "'a'", "'á'", True),
-        ("VARCHAR(9) COLLATE utf8mb4_general_ci", "'a'", "'a  '", True),
-        ("VARCHAR(9) COLLATE utf8mb4_0900_ai_ci", "'a'", "'a  '", False),
-        ("VARCHAR(9) COLLATE utf8mb4_bin", "'a'", "'A'", False),
-        ("VARCHAR(9) CHARACTER SET latin1", "'a'", "'A'", True),
-        ("VARBINARY(9)", "'a'", "'A'", False),
-        ("BINARY(4)", "0x11", "0x1100", True),
-        ("BIT(40)", "b'1'", "b'10'", False),
-        ("ENUM('', 'a')", "0", "1", False),
-        ("SET('a', 'b')", "1", "3", False),
-        ("DATE", "'2023-02-31'", "'2024-00-00'", False),
-        ("DATE", "'0000-00-00'", "'2024-00-00'", False),
-        ("TIME(3)", "'-00:00:00.001'", "'-00:00:00.002'", False),
-        ("TIMESTAMP(2)", "'2020-01-01'", "'2020-01-01 00:00:00.01'", False),
-        ("DATETIME(6)", "'2020-01-01'", "'2020-01-01 00:00:00.000001'", False),
-        ("YEAR", "0", "2000", False),
-        ("DECIMAL(65,30)", "'1.000000000000000000000000000001'", "1", False),
-        ("BIGINT UNSIGNED", "18446744073709551615", "18446744073709551614", False),
-        ("BIGINT", "-9223372036854775808", "9223372036854775807", False),
-    ],
-)
-async def test_only_a_key_that_mysql_calls_different_is_changed(
-    servers, definition: str, old: str, new: str, same: bool
-) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", f"id {definition} PRIMARY KEY, v INT")
-        await run(connection, f"INSERT INTO app.t VALUES ({old}, 1)")
-        (kept,) = await connection.rows("SELECT HEX(id), id + 0 FROM app.t")
-        await run(connection, f"UPDATE app.t SET id = {new}")
-        found = await connection.rows(f"SELECT HEX(id), id + 0 FROM {tombstones}")
-        assert found == ([] if same else [kept])
-        # Deleted under its new spelling: one key, one tombstone.
-        await run(connection, "DELETE FROM app.t")
-        assert await connection.value(f"SELECT COUNT(*) FROM {tombstones}") == (1 if same else 2)
-
-
-@pytest.mark.parametrize(
-    "forged",
-    ["NULL", "'abc'", "''", "-5", "1e300", "-1e300", "1.5", "18446744073709551615", "0", "x'ff'"]
-    + [f"(SELECT _mesh_ts - {us} FROM app.t)" for us in (-1_000_000, 0, 1, 40_000, 10**6)]
-    + [f"(SELECT CONCAT(_mesh_ts - {us}) FROM app.t)" for us in (1, 40_000)],
-)
-async def test_forged_variable_moves_a_tombstone_by_the_window_at_most(
-    servers, forged: str
-) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT")
-        await run(connection, "SET sql_mode = DEFAULT", "INSERT INTO app.t VALUES (1, 1)")
-        row = await stamp(connection)
-        await run(connection, f"SET @_mesh_i = {forged}")
-        before = now_us()
-        await run(connection, "DELETE FROM app.t")
-        (ts,) = await column(connection, f"SELECT _mesh_ts FROM {tombstones}")
-    assert ts > row[0]
-    # The two clocks differ by the calibration of UUID time, far below a millisecond.
-    assert before - REPLACE_WINDOW_US - 1_000 <= ts <= now_us() + 1_000
-
-
-@pytest.mark.parametrize(
-    ("there", "stays"),
-    [((2**63, 1), True), ((2**63, 9), True), ((5, 9), False), ((0, 0), False)],
-)
-async def test_a_tombstone_never_falls(servers, there: tuple[int, int], stays: bool) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=4)
-        await run(
-            connection,
-            f"INSERT INTO {tombstones} VALUES (1, {there[0]}, {there[1]})",
-            "INSERT INTO app.t VALUES (1, 1)",
-            "DELETE FROM app.t",
-        )
-        (found,) = await connection.rows(f"SELECT _mesh_ts, _mesh_origin FROM {tombstones}")
-    assert (found == there) is stays
-    assert found >= there and (stays or found[1] == 4)
-
-
-@pytest.mark.parametrize(("own", "winner"), [(4, 6), (6, 6), (9, 9)])
-async def test_at_equal_times_the_greater_origin_keeps_the_tombstone(
-    servers, own: int, winner: int
-) -> None:
-    (server,) = await servers(1)
-    async with await control(server) as connection:
-        tombstones = await replicable(connection, "t", "id INT PRIMARY KEY, v INT", region=own)
-        ahead = now_us() + 10**12
-        await run(connection, "INSERT INTO app.t VALUES (1, 1)")
-        await _write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {ahead}")
-        await run(connection, f"INSERT INTO {tombstones} VALUES (1, {ahead + 1}, 6)")
-        await run(connection, "DELETE FROM app.t")
-        assert await connection.rows(f"SELECT * FROM {tombstones}") == [(1, ahead + 1, winner)]
 
 
 async def test_our_trigger_has_the_last_word(servers) -> None:
@@ -397,18 +239,3 @@ async def test_a_write_that_waited_for_a_lock_is_stamped_after_the_wait(servers)
         assert await first.value("SELECT v FROM app.t") == 2
         later = await stamp(first)
         assert later > earlier and later[0] >= released - 1_000
-
-
-async def _write_past_triggers(connection, statement: str) -> None:
-    """Run ``statement`` while the table has no BEFORE UPDATE trigger, as applied rows do."""
-    name, body = await connection.row(
-        "SELECT TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS"
-        " WHERE ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'UPDATE'"
-        " AND EVENT_OBJECT_TABLE = 't'"
-    )
-    await run(
-        connection,
-        f"DROP TRIGGER app.{name}",
-        statement,
-        f"CREATE TRIGGER app.{name} BEFORE UPDATE ON app.t FOR EACH ROW {body}",
-    )

@@ -18,6 +18,7 @@ PLACES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(PLACES)
 def test_a_position_names_its_place(place: Place) -> None:
     assert Place.decode(place.encode(), place.incarnation) == place
@@ -25,6 +26,7 @@ def test_a_position_names_its_place(place: Place) -> None:
         Place.decode(place.encode(), bytes(15) + b"?")
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=255))
 def test_bytes_that_are_no_position_are_refused(position: bytes) -> None:
     with pytest.raises(TopicRewritten):
@@ -35,6 +37,7 @@ def test_the_origin_is_in_every_topic() -> None:
     assert Place.decode(ORIGIN, b"the topic's own.") == (b"the topic's own.", 0, 0, 0)
 
 
+@settings(deadline=None)
 @given(PLACES, st.binary(min_size=16, max_size=16))
 def test_a_mark_reads_as_written_and_not_with_any_byte_changed(
     tmp_path_factory: pytest.TempPathFactory, place: Place, boot: bytes

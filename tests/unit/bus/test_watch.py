@@ -10,10 +10,10 @@ import pytest
 
 from meshnode.bus.watch import FileWatcher
 
-LONG = 60.0
+LONG = 600.0
 """Seconds that a wait may take: a test that gets there has not been woken."""
 
-SOON = 20.0
+SOON = 60.0
 
 
 def put(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from meshnode.bus.log import LogOptions, TopicLog
 from meshnode.bus.port import Position
 from meshnode.bus.segment import list_segments, load_mark, segment_path
 
-SOON = 20.0
+SOON = 60.0
 """Seconds after which a test has failed that waits for something certain."""
 
 REGION = "osaka"

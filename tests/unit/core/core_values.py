@@ -5,12 +5,12 @@ scanner; a key is a number (``BIGINT``) or, in :func:`text_table`, a name whose
 canonical form is its upper case.
 """
 
-from meshnode.core.change import RowOp, Table, Transaction
+from meshnode.core.change import RowOp, Table, Transaction, net_effects
 from meshnode.core.check import Incoming, check, scan
 from meshnode.core.mend import Examiner, to_item
 from meshnode.core.plan import Work
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
-from meshnode.core.stamp import Stamp
+from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Entry, Item
 from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.maps import make_table
@@ -92,8 +92,6 @@ def at(table: Table, key: int | str) -> tuple[Table, bytes]:
 
 def item_of(tx: Transaction, tombstones: dict | None = None, own: int = OWN) -> Item:
     """The item of a transaction that needs no lift."""
-    from meshnode.core.change import net_effects
-
     known = {op.table.digest: op.table for op in tx.ops}
     examined = Examiner(own, 0).examine(tx, net_effects(tx, known), tombstones or {})
     assert not examined.lifts
@@ -120,7 +118,7 @@ def entry(
     key: int | str,
     outcome: int,
     stamp: Stamp,
-    base: Stamp = Stamp(0, 0),
+    base: Stamp = ZERO,
     base_row: bool = False,
     table: int = 0,
 ) -> Entry:

@@ -74,7 +74,7 @@ def test_a_region_is_found_by_name_or_id(tmp_path: Path):
     Layout.at(tmp_path / "lab").make(places(2))
     lab = Cluster(tmp_path / "lab")
     assert lab.place("oregon") == lab.place("2") == Place(2, "oregon")
-    with pytest.raises(Refused, match="no region 'atlantis'.*virginia, oregon"):
+    with pytest.raises(Refused, match=r"no region 'atlantis'.*virginia, oregon"):
         lab.place("atlantis")
 
 
