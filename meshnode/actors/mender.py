@@ -16,6 +16,7 @@ from meshnode.core.mend import (
     Examiner,
     Fate,
     Lift,
+    Reason,
     keys_to_look_up,
     to_item,
 )
@@ -96,7 +97,7 @@ class Mender:
             item = to_item(each, tombstones, self._bases(each), numbers)
             if item is not None:
                 items.append(item)
-                self._count(each, item)
+            self._count(each, item)
             for gtid in each.tx.passed:
                 self.executed.add(gtid)
         return Draft(
@@ -163,17 +164,17 @@ class Mender:
                     self.held.pop(key, None)
         return found
 
-    def _count(self, examined: Examined, item: Item) -> None:
+    def _count(self, examined: Examined, item: Item | None) -> None:
         counts = self.board.counts
-        if item.kind == HEARTBEAT:
-            return
-        if item.last:
-            counts["published_transactions"] += 1
-        counts["published_rows"] += examined.tx.rows
         for lift in examined.lifts.values():
             if lift.fate is Fate.LIFTED:
                 counts["lifts"] += 1
             elif lift.fate is Fate.HELD:
                 counts["held"] += 1
-            elif lift.reason.name != "TOMBSTONE":
+            elif lift.reason is not Reason.TOMBSTONE:
                 counts["overtaken"] += 1
+        if item is None or item.kind == HEARTBEAT:
+            return
+        if item.last:
+            counts["published_transactions"] += 1
+        counts["published_rows"] += examined.tx.rows

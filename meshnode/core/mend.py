@@ -183,6 +183,9 @@ def to_item(
         if note is not None and net.before is not None and net.before != note.seen:
             note = None
         base, base_row = known_base(net, note, tombstones.get(at))
+        if note is not None and base_row != (net.before is not None):
+            # A lift is logged as an update of a row that the peers do not have.
+            exact = False
         if net.stamp is not None and publish:
             outcome, stamp = UPSERT, net.stamp
         else:

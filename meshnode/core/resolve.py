@@ -34,12 +34,14 @@ class Verdict(IntEnum):
 def decide(outcome: int, new: Stamp, local: Local) -> Verdict:
     """The verdict on ``outcome`` with stamp ``new``.
 
-    A delete that lost still raises the tombstone (:func:`raised`).
+    A delete that lost still raises the tombstone (:func:`raised`).  A local row
+    below its tombstone was inserted by a client and will be lifted: a delete
+    that the tombstone has outlived must not take it.
     """
     if outcome == REMOVE:
         if local.row is not None and new <= local.row:
             return Verdict.LOST
-        if local.row is None and local.tomb is not None and new <= local.tomb:
+        if local.tomb is not None and new <= local.tomb:
             return Verdict.DUPLICATE if new == local.tomb else Verdict.LOST
         return Verdict.APPLY
     if local.row is not None and new == local.row:

@@ -6,12 +6,7 @@ greatest stamp, and nothing else about how the mesh works matters: in every
 region the row must be there with that stamp, or be gone if the winner is a
 delete.  No row may stand beside a newer tombstone.  And no write may vanish
 without a trace: an upsert that is not among the versions which its key's
-winner was written over must be in some region's ``conflict_log``.
-
-A delete may have been forgotten (its tombstone collected) before a new row with
-its key was inserted; the insert then says that it replaced nothing.  The
-``gc_limit`` of its region tells which deletes may have been forgotten; such an insert
-counts as written over the newest of them.
+winner was written over (:mod:`meshnode.lab.lost`) must be in some region's ``conflict_log``.
 
 Keys that the collation takes for one are put together by the server's own
 ``WEIGHT_STRING``.  It shares no code with ``core``; where the two disagree, one is wrong.
@@ -20,18 +15,16 @@ The mesh must be at rest: run ``lab wait`` first.
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from meshnode.lab.cluster import Cluster
 from meshnode.lab.keyreader import KeyReader, TableName, identifier
+from meshnode.lab.lost import ZERO, lost_writes
 from meshnode.lab.topics import Published, Stamp, Topic, read_topic
 
 SHOWN = 20
 """Findings that are spelt out; the rest is counted."""
-
-ZERO = Stamp(0, 0)
 
 
 @dataclass
@@ -209,48 +202,21 @@ class _Comparison:
         return found
 
     def _lost(
-        self, title: str, entries: Iterable[Published], winner: Published, logged: set[Stamp]
+        self, title: str, entries: list[Published], winner: Published, logged: set[Stamp]
     ) -> None:
         """Every upsert that the winner's writers had not seen must be on record."""
-        by_stamp = {entry.stamp: entry for entry in entries}
-        seen = {winner.stamp}
-        at: Published | None = winner
-        while at is not None:
-            base = at.base
-            if base == ZERO:
-                base = self._forgotten(at, by_stamp.values())
-            if base == ZERO or base in seen:
-                break
-            seen.add(base)
-            at = by_stamp.get(base)
-            if at is None:
-                # The base was never published (it was lifted, or is older than the mesh): what
-                # stood before it is unknown, so nothing older can be called lost.
-                self._report.unknown_ancestry += 1
-                by_stamp = {stamp: each for stamp, each in by_stamp.items() if stamp > base}
-        for stamp, entry in by_stamp.items():
-            if entry.removed or stamp in seen:
-                continue
-            self._report.lost_writes += 1
-            if stamp in logged:
-                self._report.recorded += 1
+        report = self._report
+        lost = lost_writes(entries, winner, self._gc_limits)
+        report.unknown_ancestry += lost.cut_short
+        for entry in lost.writes:
+            report.lost_writes += 1
+            if entry.stamp in logged:
+                report.recorded += 1
             else:
-                self._report.find(
-                    f"{title}: {_text(stamp)} of {entry.region} (item {entry.seq}, over "
+                report.find(
+                    f"{title}: {_text(entry.stamp)} of {entry.region} (item {entry.seq}, over "
                     f"{_text(entry.base)}) lost to {_text(winner.stamp)} and is in no conflict_log"
                 )
-
-    def _forgotten(self, entry: Published, entries: Iterable[Published]) -> Stamp:
-        """The newest delete of the key that may have been collected before ``entry`` came."""
-        limit = self._gc_limits[entry.region]
-        return max(
-            (
-                each.stamp
-                for each in entries
-                if each.removed and each.stamp < entry.stamp and each.stamp.ts <= limit
-            ),
-            default=ZERO,
-        )
 
 
 def _rank(entry: Published) -> tuple[Stamp, bool]:

@@ -55,8 +55,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     load = add("load", _load, "write in all regions at once, with conflicts")
     load.add_argument("--seconds", type=float, default=10.0, metavar="S")
     load.add_argument(
-        "--rate", type=float, default=30.0, metavar="N",
-        help="transactions a second in each region; 0 is as many as it takes (default: 30)",
+        "--rate", type=float, default=10.0, metavar="N",
+        help="transactions a second in each region; 0 is as many as it takes (default: 10)",
     )  # fmt: skip
     load.add_argument("--threads", type=_positive, default=2, metavar="K", help="in each region")
     load.add_argument("--seed", type=int, default=1, metavar="X")

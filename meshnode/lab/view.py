@@ -14,13 +14,16 @@ from meshnode.ops import status_view
 
 REFRESH_SECONDS = 1.0
 
+PLAIN_WIDTH = 160
+"""Columns where the output goes to a file or a pipe."""
+
 
 async def watch(lab: Cluster) -> None:
     """Show regions and lags on the terminal until cancelled."""
     console = Console(stderr=not sys.stdout.isatty())
     hint = Text(
-        f"lab in {lab.directory}; Ctrl-C takes it down.  Elsewhere: meshnode lab load, "
-        "lab cut A B, lab heal, verify --topology ...",
+        f"lab in {lab.directory}; Ctrl-C takes it down.  From another terminal: "
+        "meshnode lab load, lab cut A B, lab heal, lab kill-node R, lab check",
         "dim",
     )
     async with mesh_status.Lookout(lab.topology) as lookout:
@@ -39,7 +42,7 @@ async def status(lab: Cluster, as_json: bool) -> int:
     if as_json:
         print(mesh_status.as_line(seen))
     else:
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         console.print(status_view.render(seen))
         for name in lab.names:
             node, server = lab.node(name).pid, lab.server(name).pid

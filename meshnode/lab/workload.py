@@ -18,6 +18,7 @@ from typing import Any
 import asyncmy
 from asyncmy.errors import MySQLError
 
+from meshnode.errors import Refused
 from meshnode.lab.cluster import Cluster
 from meshnode.lab.operations import Generator, Transaction, hot_rows
 from meshnode.lab.servers import Server
@@ -27,6 +28,9 @@ RETRIED = frozenset({1213, 1205})
 
 ORDINARY = frozenset({1062, 1452, 1451, 3819})
 """Key taken, parent missing, child present, check failed: the application gives up on it."""
+
+GONE = frozenset({0, 1053, 2002, 2003, 2006, 2013, 2014, 3169})
+"""The server shuts down, cannot be reached, or the connection broke."""
 
 RECONNECT_SECONDS = 0.2
 
@@ -100,7 +104,12 @@ async def run(
         for name, server in servers.items()
         for number in range(threads)
     ]
-    await asyncio.gather(*(client.run() for client in clients))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(client.run())
+    except* Refused as refusals:
+        raise refusals.exceptions[0] from None
     total = Counts()
     for client in clients:
         total.add(client.counts)
@@ -149,7 +158,10 @@ class Client:
                     self.counts.refused += 1
                     return
                 if not _is_gone(code, error):
-                    raise
+                    raise Refused(
+                        f"the workload met an error that it does not expect ({name}): {error}; "
+                        f"in the server in {self._server.directory}"
+                    ) from error
                 # Whether its last commit succeeded is unknown; an application would look.
                 if self._connection is not None:
                     self._connection.close()
@@ -166,7 +178,8 @@ class Client:
 
 def _is_gone(code: object, error: BaseException) -> bool:
     """Whether the server or the connection to it went away."""
-    return not isinstance(error, MySQLError) or code in {1053, 2003, 2006, 2013, 2014, 3169}
+    # An answer broken off in the middle has no number.
+    return not isinstance(error, MySQLError) or not isinstance(code, int) or code in GONE
 
 
 async def _connect(server: Server) -> Any:
@@ -203,6 +216,12 @@ async def _fill(server: Server) -> None:
     connection = await _connect(server)
     try:
         for statement in hot_rows():
-            await _execute(connection, [statement])
+            while True:
+                try:
+                    await _execute(connection, [statement])
+                    break
+                except MySQLError as error:
+                    if error.args[0] not in RETRIED:
+                        raise
     finally:
         connection.close()

@@ -3,10 +3,9 @@
 Equality of keys is MySQL's.  For keys whose equal values are equal bytes the
 wire key is its own canonical form.  For character keys the canonical form is
 made of the server's ``WEIGHT_STRING``, asked for once and remembered
-(:func:`fold_keys`).  Where the collation pads, spaces at the end do not count.
-In the Unicode character sets they are taken off the weights, which all have one
-width there, and not off the text: a character that weighs nothing may stand
-behind them ('a' equals 'a \\0' in utf8mb4_unicode_ci).
+(:func:`fold_keys`).  Where the collation pads, spaces at the end do not count:
+they are taken off the weights and not off the text, because characters that weigh
+nothing or as much as a space may stand there ('a' equals 'a \\0' in utf8mb4_unicode_ci).
 
 A :class:`Lookup` knows one table: how to name its keys in a statement, and how
 to tell which of the keys asked for a returned row is.  For that each key
@@ -21,6 +20,7 @@ from meshnode import limits
 from meshnode.core.change import NetKey, Table
 from meshnode.core.shape import Column, FieldType, Shape
 from meshnode.core.stamp import Stamp
+from meshnode.errors import Halt
 from meshnode.mysql.keys import (
     BINARY_COLLATION,
     column_literals,
@@ -87,14 +87,27 @@ def _expression(column: Column, collations: Mapping[int, Collation]) -> str:
     return f"HEX({name})"
 
 
-_UNICODE = frozenset({"utf8mb3", "utf8mb4", "ucs2", "utf16", "utf16le", "utf32"})
+UNSURE_COLLATIONS = {
+    "big5_chinese_ci": "big5_bin",
+    "euckr_korean_ci": "euckr_bin",
+    "gb18030_chinese_ci": "gb18030_bin",
+    "tis620_thai_ci": "tis620_bin",
+}
+"""Collations whose index and ``WEIGHT_STRING`` disagree on which texts are equal, and the way out.
+
+Measured on 9.7: big5 weighs characters by their strokes alone, euckr compares single bytes of a
+character, gb18030 gives the dotless i the weight of I, tis620 sorts padding into the text.
+"""
+
+_LEVELS = frozenset({"cp1250_czech_cs", "latin2_czech_cs"})
+"""Collations that pad and weigh in levels, so that the weights do not end with those of spaces."""
 
 
 def _weight(text: str, collation: Collation) -> str:
     """The same for two values of ``text`` exactly if the collation has them equal."""
     if not collation.pads:
         return f"HEX(WEIGHT_STRING({text}))"
-    if collation.charset not in _UNICODE:
+    if collation.name in _LEVELS:
         return f"HEX(WEIGHT_STRING(TRIM(TRAILING ' ' FROM {text})))"
     space = f"CONVERT(' ' USING {collation.charset}) COLLATE {collation.name}"
     return f"HEX(TRIM(TRAILING WEIGHT_STRING({space}) FROM WEIGHT_STRING({text})))"
@@ -123,6 +136,18 @@ def _token(column: Column) -> Callable[[bytes], object]:
     return lambda piece: piece[prefix:].ljust(width, b"\0").hex().upper()
 
 
+def _require_sure(shape: Shape, collations: Mapping[int, Collation]) -> None:
+    for column in filter(is_text, shape.key_columns):
+        name = collations[column.collation].name
+        if name in UNSURE_COLLATIONS:
+            raise Halt(
+                f"key column `{column.name}` of table {shape.name} has the collation {name}, and "
+                "MySQL does not tell which of its values are equal",
+                f"use {UNSURE_COLLATIONS[name]} for it everywhere, or exclude the table in the "
+                "topology",
+            )
+
+
 class Lookup:
     """One table's keys in SQL, and SQL's rows as keys."""
 
@@ -132,6 +157,7 @@ class Lookup:
         self.tombstones = tombstone_table(shape.schema, shape.table)
         self.binary = key_is_binary(shape)
         charsets = {number: entry.charset for number, entry in collations.items()}
+        _require_sure(shape, collations)
         self.literal = key_literal(shape, charsets)
         columns = shape.key_columns
         names = [quoted(column.name) for column in columns]

@@ -118,10 +118,10 @@ def _trigger_fault(
         return f"the {role.timing} {role.event} trigger is missing: writes are not stamped"
     if (row.timing, row.event) != (role.timing, role.event):
         return f"fires {row.timing} {row.event} instead of {role.timing} {role.event}"
-    if row.sql_mode != frozenset(schema.TRIGGER_SQL_MODE.split(",")):
-        return f"was made under the sql_mode {','.join(sorted(row.sql_mode))!r}"
     if row.body == trigger.body:
-        return ""
+        if row.sql_mode == frozenset(schema.TRIGGER_SQL_MODE.split(",")):
+            return ""
+        return f"was made under the sql_mode {','.join(sorted(row.sql_mode))!r}"
     for other in range(1, 256):
         bodies = schema.triggers(other, table.shape.schema, table.shape.table, table.key)
         if any(other_one.body == row.body for other_one in bodies if other_one.role is role):

@@ -23,7 +23,7 @@ import msgspec
 import orjson
 
 from meshnode import accounts
-from meshnode.errors import MeshError, Retry
+from meshnode.errors import MeshError, Refused, Retry
 from meshnode.mysql import control
 from meshnode.mysql.control import Control
 from meshnode.ops.verdict import (
@@ -41,6 +41,9 @@ ANSWER_SECONDS = 5.0
 
 RATE_SECONDS = 1.1
 """Two looks this far apart see two different heartbeats of a healthy node."""
+
+NOT_INSTALLED = frozenset({1049, 1146})
+"""MySQL's errors for a schema or a table that is not there."""
 
 _HEARTBEAT = (
     "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6)), h.wall_us, h.frontier, h.body,"
@@ -166,10 +169,15 @@ async def read(
     connection: Control, topology: Topology, region: Region, shown: RegionStatus
 ) -> _Seen:
     """Fill ``shown`` from the region's own server."""
-    heartbeat = await connection.row(_HEARTBEAT)
+    try:
+        heartbeat = await connection.row(_HEARTBEAT)
+    except Refused as error:
+        if control.code_of(error) not in NOT_INSTALLED:
+            raise
+        heartbeat = None
     if heartbeat is None:
-        shown.error = f"region {region.name} has no row in meshnode.member"
-        shown.remedy = "run `meshnode init`"
+        shown.error = f"schema meshnode is missing or empty in {region.mysql}"
+        shown.remedy = f"run `meshnode init --region {region.name}`"
         return _Seen(shown, {})
     now, wall, frontier, body, mesh, member, epoch, tail_seq, gc_limit = heartbeat
     if (mesh, member) != (topology.mesh, region.id):

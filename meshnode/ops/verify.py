@@ -22,6 +22,7 @@ from meshnode.errors import Refused
 from meshnode.mysql import catalog, control
 from meshnode.mysql.catalog import Table
 from meshnode.ops import verify_orphans
+from meshnode.ops.status import NOT_INSTALLED
 from meshnode.ops.verify_orphans import Orphans
 from meshnode.ops.verify_rows import Candidate, Side, State, TableComparison, compared_columns
 from meshnode.topology import Topology
@@ -162,7 +163,7 @@ async def _replicated(sides: Sequence[Side]) -> dict[Name, set[str]]:
         try:
             rows = await side.connection.rows("SELECT schema_name, table_name FROM meshnode.tables")
         except Refused as error:
-            if control.code_of(error) in (1049, 1146):
+            if control.code_of(error) in NOT_INSTALLED:
                 raise Refused(
                     f"region {side.name} has no schema meshnode", "run `meshnode init --all`"
                 ) from error
@@ -288,7 +289,7 @@ async def _result(sides: Sequence[Side], work: _Work, settle: float, listed: int
     result, comparison = work.result, work.comparison
     if comparison is None:
         return result
-    result.rows = comparison.rows
+    result.rows, result.moving = comparison.rows, comparison.retired
     needed = SAME_LOOKS if settle > 0 else 1
     standing: list[Candidate] = []
     for candidate in comparison.candidates.values():

@@ -9,13 +9,10 @@ from doctor_cases import BU, CASES, Broken
 from healthy import faults, healthy, with_accounts
 from regions import run, topology_of
 
-from meshnode.mysql import schema
 from meshnode.ops.checks import REGISTRY
 from meshnode.ops.doctor import Finding, Level, examine, examine_mesh, list_checks, refusals
 from meshnode.ops.install import init
 from meshnode.topology import MysqlAddress
-
-BI, BU, AU, AD = (schema.trigger_name(role, "app", "t") for role in schema.TriggerRole)
 
 
 async def test_a_healthy_region_has_nothing_but_ok(servers) -> None:

@@ -79,7 +79,9 @@ async def test_an_insert_that_waited_for_a_delete_is_lifted(servers, tmp_path) -
         await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'old')")
         async with await mesh.session(0) as first, await mesh.session(0) as second:
             await run(first, "BEGIN", "SELECT * FROM app.t WHERE id = 1 FOR UPDATE")
-            waiting = asyncio.create_task(second.execute("INSERT INTO app.t (id, v) VALUES (1, 'n')"))
+            waiting = asyncio.create_task(
+                second.execute("INSERT INTO app.t (id, v) VALUES (1, 'n')")
+            )
             await lock_wait(one)
             await run(first, "DELETE FROM app.t WHERE id = 1", "COMMIT")
             await waiting
@@ -273,10 +275,10 @@ async def test_keys_are_equal_as_the_collation_says(servers, tmp_path) -> None:
         await two.execute("DELETE FROM app.t WHERE id = 'á'")
         await one.execute("DELETE FROM app.t WHERE id = 'STRASSE'")
         await two.execute("UPDATE app.t SET v = 3 WHERE id = 'straße'")
-        await one.execute("INSERT INTO app.t VALUES ('ö', 1)")
-        await two.execute("INSERT INTO app.t VALUES ('O', 2)")
         await one.execute("UPDATE app.p SET v = 2 WHERE id = 'k' AND n = 1")
         await two.execute("DELETE FROM app.p WHERE id = 'k' AND n = 1")
+        await one.execute("INSERT INTO app.t VALUES ('ö', 1)")
+        await two.execute("INSERT INTO app.t VALUES ('O', 2)")
         mesh.cut()
         rows = await converged(mesh)
         assert [row[:2] for row in rows] == [("O", 2), ("straße", 3), ("x", 1)]

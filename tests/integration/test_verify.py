@@ -9,6 +9,8 @@ from type_samples import SAMPLES, Sample
 from verified import found, regions_of, regions_with, told
 
 from meshnode.errors import Refused, Retry
+from meshnode.mysql import catalog
+from meshnode.mysql.keyvalues import KeyReader
 from meshnode.ops import verify_rows
 from meshnode.ops.verify_view import View, key_text
 
@@ -204,6 +206,22 @@ async def test_composite_keys_are_halved_down_to_the_row(
     }
 
 
+async def test_a_range_of_a_composite_key_is_a_range_of_its_index(servers, stack) -> None:
+    """Without that, each range would be a scan of the whole table."""
+    regions = await regions_of(stack, await servers(1))
+    await regions.table(
+        "ranged", "a INT, b VARCHAR(9), c DATETIME(6), x INT, PRIMARY KEY (c, a, b)"
+    )
+    table = await catalog.read(regions.sql[0], "app", "ranged")
+    keys = KeyReader(table, set())
+    low, high = ((1, "61", "2026-01-01 00:00:00.5"), (2, "62", "2026-01-02 00:00:00"))
+    plan = await regions.sql[0].value(
+        "EXPLAIN FORMAT=TREE SELECT COUNT(x) FROM app.ranged FORCE INDEX (PRIMARY)"
+        f" WHERE {keys.between(low, high)}"
+    )
+    assert "Index range scan on ranged using PRIMARY over (c = '2026-01-01 00:00:00.500000'" in plan
+
+
 async def test_more_differences_than_can_be_followed_are_counted(
     servers, stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +307,32 @@ async def test_what_keeps_changing_is_moving(servers, stack) -> None:
             await writer
     assert result.moving == 1
     assert told(result) == {"id=2": "different values under one stamp"}
+
+
+async def test_moving_keys_give_way_to_what_was_never_looked_into(
+    servers, stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_rows, "RANGE_ROWS", 2)
+    monkeypatch.setattr(verify_rows, "LIST_ROWS", 1)
+    monkeypatch.setattr(verify_rows, "KEEP_KEYS", 1)
+    monkeypatch.setattr(verify_rows, "RESTLESS", 1)
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("hot", "id INT PRIMARY KEY, v INT")
+    await regions.insert("hot", *(f"{n}, {n}" for n in range(1, 9)))
+    await regions.sql[1].execute("UPDATE app.hot SET v = 0 WHERE id = 1")
+
+    def move(line: str) -> None:
+        # Called at each look: the last key, which is looked into first, never stays.
+        moves.append(asyncio.create_task(regions.sql[0].execute(change)))
+
+    change = "UPDATE app.hot SET _mesh_ts = _mesh_ts + 1 WHERE id = 8"
+    moves: list[asyncio.Task] = []
+    await regions.sql[0].execute(change)
+    result = found(await regions.verify(settle=3, report=move), "hot")
+    await asyncio.gather(*moves)
+    assert told(result) == {"id=1": "different values under one stamp"}
+    assert result.moving == 1
+    assert result.unlisted == (0, 0)
 
 
 async def test_a_table_that_is_not_everywhere_is_a_problem(servers, stack) -> None:

@@ -43,6 +43,9 @@ TABLE = [
     (REMOVE, B, None, B, DUPLICATE),
     (REMOVE, B, None, C, LOST),
     (REMOVE, C, B, A, APPLY),
+    (REMOVE, B, A, B, DUPLICATE),
+    (REMOVE, B, A, C, LOST),
+    (REMOVE, B, ZERO, C, LOST),
     (REMOVE, B, C, A, LOST),
 ]
 

@@ -196,18 +196,24 @@ async def test_another_position_starts_from_there(writer: BusWriter, dublin: Mak
     assert await read_payloads(reader, ORIGIN, 3) == [b"a", b"b", b"c"]
 
 
+BOUND = AHEAD_BYTES // (64 * KIB)
+
+
 class CountingReader:
     """Gives records of 64 KiB without end, or an error after ``good`` of them."""
 
     def __init__(self, good: int | None = None) -> None:
         self.given = 0
         self.good = good
+        self.full = asyncio.Event()
 
     async def read(self, position: Position, max_bytes: int) -> list[Record]:
         number = int(position or b"0")
         if number == self.good:
             raise RetentionPassed("gone")
         self.given += 1
+        if self.given >= BOUND:
+            self.full.set()
         await asyncio.sleep(0)
         return [Record(bytes(64 * KIB), position, b"%d" % (number + 1))]
 
@@ -240,19 +246,16 @@ async def test_what_is_on_its_way_is_bounded(control: Path) -> None:
     write_cuts(control, [("osaka", "dublin")])
     reader = WanBus(OneReaderBus(inner), "dublin", Wan(control=control)).reader("osaka")
     reading = asyncio.create_task(reader.read(ORIGIN, 1))
-    bound = AHEAD_BYTES // (64 * KIB)
-    async with asyncio.timeout(SOON):
-        while inner.given < bound:
-            await asyncio.sleep(0.005)
+    await asyncio.wait_for(inner.full.wait(), SOON)
     await asyncio.wait({reading}, timeout=QUIET)
-    assert inner.given == bound
+    assert inner.given == BOUND
     write_cuts(control, [])
     (record,) = await asyncio.wait_for(reading, SOON)
     position = record.after
-    for _ in range(3 * bound):
+    for _ in range(3 * BOUND):
         (record,) = await asyncio.wait_for(reader.read(position, 1), SOON)
         position = record.after
-        assert inner.given <= int(position) + bound
+        assert inner.given <= int(position) + BOUND
     await reader.close()
 
 

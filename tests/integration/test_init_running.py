@@ -1,0 +1,83 @@
+"""``meshnode init`` for a table that comes later, while nodes run and clients write."""
+
+import asyncio
+
+from mesh import mesh_of
+
+
+async def test_a_full_table_comes_in_under_load(servers, tmp_path) -> None:
+    async with mesh_of(await servers(2), tmp_path) as mesh:
+        await mesh.everywhere(
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+        )
+        assert (await mesh.init()).complete
+        mesh.start()
+        await mesh.settle()
+        await mesh.everywhere("CREATE TABLE app.u (id INT PRIMARY KEY, v INT)")
+        one = mesh.sql[0]
+        rows = ", ".join(f"({number}, 0)" for number in range(2500))
+        await one.execute(f"INSERT INTO app.u VALUES {rows}")
+        stop = asyncio.Event()
+
+        async def write(at: int) -> int:
+            count = 0
+            async with await mesh.session(at) as client:
+                while not stop.is_set():
+                    count += 1
+                    key = count % 2500 + 3000 * at
+                    await client.execute(f"REPLACE INTO app.u VALUES ({key}, {count})")
+                    await client.execute(f"DELETE FROM app.u WHERE id = {(count * 7) % 2500}")
+            return count
+
+        async with asyncio.TaskGroup() as group:
+            writers = [group.create_task(write(at)) for at in (0, 1)]
+            result = await mesh.init()
+            stop.set()
+        assert result.complete and result.lifted["app.u"] > 1000
+        assert all(writer.result() > 10 for writer in writers)
+        await mesh.settle(90)
+        assert await mesh.same("app.u")
+        # Again, with nothing left to do.
+        again = await mesh.init()
+        assert again.statements == [] and again.lifted == {}
+
+
+async def test_a_delete_before_the_activation_reaches_the_other_region(servers, tmp_path) -> None:
+    pair = await servers(2)
+    async with mesh_of(pair, tmp_path) as mesh:
+        await mesh.everywhere(
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+            "INSERT INTO app.t VALUES (1, 1), (2, 2)",
+        )
+        deleted: list[str] = []
+
+        def delete_once(line: str) -> None:
+            if not deleted and "INSERT INTO `meshnode`.`tables`" in line:
+                deleted.append(line)
+                with pair[0].connect() as connection:
+                    connection.cursor().execute("DELETE FROM app.t WHERE id = 1")
+
+        assert (await mesh.init(report=delete_once)).lifted == {"app.t": 1}
+        mesh.start()
+        await mesh.settle()
+        assert [row[:2] for row in await mesh.same("app.t")] == [(2, 2)]
+
+
+async def test_a_seed_overrules_and_fills(servers, tmp_path) -> None:
+    async with mesh_of(await servers(2), tmp_path) as mesh:
+        await mesh.everywhere(
+            "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)"
+        )
+        await mesh.sql[0].execute("INSERT INTO app.t VALUES (1, 1), (2, 1), (3, 1)")
+        await mesh.sql[1].execute("INSERT INTO app.t VALUES (2, 2), (4, 2)")
+        refused = await mesh.init()
+        assert [key.key for key in refused.refused] == ["(2)"] and refused.lifted == {"app.t": 3}
+        mesh.start()
+        await mesh.settle()
+        result = await mesh.init(seed_from="two")
+        assert result.complete and result.lifted == {"app.t": 1}
+        await mesh.settle()
+        found = [row[:2] for row in await mesh.same("app.t")]
+        assert found == [(1, 1), (2, 2), (3, 1), (4, 2)]

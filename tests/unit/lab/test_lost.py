@@ -1,0 +1,56 @@
+"""Which writes of a key lost: everything that the winner's writers had not seen."""
+
+import pytest
+
+from meshnode.lab.lost import ZERO, lost_writes
+from meshnode.lab.topics import Published, Stamp
+
+NO_GC = {"one": 0, "two": 0}
+
+
+def version(ts: int, origin: int, base: Stamp = ZERO, removed: bool = False) -> Published:
+    region = {1: "one", 2: "two"}[origin]
+    return Published("lab", "t", b"k", removed, Stamp(ts, origin), base, region, ts)
+
+
+def losers(entries: list[Published], gc_limits=NO_GC) -> tuple[list[int], bool]:
+    winner = max(entries, key=lambda entry: entry.stamp)
+    lost = lost_writes(entries, winner, gc_limits)
+    return [entry.stamp.ts for entry in lost.writes], lost.cut_short
+
+
+def test_a_history_without_conflict_loses_nothing():
+    first = version(1, 1)
+    second = version(2, 2, first.stamp)
+    gone = version(3, 1, second.stamp, removed=True)
+    assert losers([gone, first, version(4, 2, gone.stamp), second]) == ([], False)
+
+
+def test_concurrent_writes_over_one_base_lose_to_the_latest():
+    base = version(1, 1)
+    entries = [base, version(5, 1, base.stamp), version(6, 2, base.stamp)]
+    assert losers(entries) == ([5], False)
+
+
+def test_what_the_loser_was_written_over_lost_with_it():
+    entries = [version(5, 1), version(6, 1, Stamp(5, 1)), version(7, 2)]
+    assert losers(entries) == ([5, 6], False)
+
+
+def test_a_delete_that_lost_needs_no_record():
+    base = version(1, 1)
+    entries = [base, version(5, 1, base.stamp, removed=True), version(6, 2, base.stamp)]
+    assert losers(entries) == ([], False)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, [1]), (2, [])])
+def test_an_insert_after_a_collected_delete_follows_it(limit: int, expected: list[int]):
+    first = version(1, 1)
+    gone = version(2, 1, first.stamp, removed=True)
+    entries = [first, gone, version(9, 2)]
+    assert losers(entries, {"one": 0, "two": limit}) == (expected, False)
+
+
+def test_a_base_that_was_never_published_hides_what_is_older_and_nothing_else():
+    entries = [version(1, 1), version(6, 1), version(9, 2, Stamp(5, 2))]
+    assert losers(entries) == ([6], True)
