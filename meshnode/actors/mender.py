@@ -6,7 +6,6 @@ and only when that is committed hand the frame on.  After a crash in between the
 same judgement is made again, and finds the stamps changed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshnode.actors.board import Board
@@ -23,6 +22,7 @@ from meshnode.core.mend import (
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, Item
 from meshnode.mysql.gtid import GtidSet
+from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.mending import LATE, Mending, key_hash
 from meshnode.mysql.records import raw
@@ -57,7 +57,7 @@ class Mender:
         lookups: Lookups,
         examiner: Examiner,
         board: Board,
-        known: Mapping[str, Table],
+        known: dict[str, Table],
         executed: GtidSet,
     ) -> None:
         self.mending = mending
@@ -66,6 +66,7 @@ class Mender:
         self.board = board
         self.known = known
         self.executed = executed
+        self.tables = LocalTables(mending.session)
         self.held: dict[tuple[str, bytes], Mended] = {}
 
     async def load(self) -> None:
@@ -82,6 +83,7 @@ class Mender:
     async def draft(self, batch: list[Transaction]) -> Draft:
         """The draft of one batch, whatever it needs mended being committed."""
         promised = self.examiner.promised
+        await self._meet(batch)
         await self._fold(batch)
         nets = [net_effects(tx, self.known) for tx in batch]
         wanted = keys_to_look_up(nets)
@@ -105,6 +107,14 @@ class Mender:
             [table.map_body for table in numbers], items,
         )  # fmt: skip
 
+    async def _meet(self, batch: list[Transaction]) -> None:
+        """Know the table of every tombstone, also of one whose rows have not passed yet."""
+        for digest in {digest for tx in batch for digest, _, _ in tx.tombstones}:
+            if digest not in self.known:
+                table = await self.tables.replicated(digest)
+                if table is not None:
+                    self.known[digest] = table
+
     async def _fold(self, batch: list[Transaction]) -> None:
         wanted: list[tuple[Table, bytes]] = []
         for tx in batch:
@@ -114,8 +124,9 @@ class Mender:
             for table, key, _, _ in tx.partial:
                 if table.folds is not None:
                     wanted.append((table, key))
+            present = {op.table.digest: op.table for op in tx.ops}
             for digest, key, _ in tx.tombstones:
-                table = self.known.get(digest)
+                table = present.get(digest) or self.known.get(digest)
                 if table is not None and table.folds is not None:
                     wanted.append((table, key))
         if wanted:

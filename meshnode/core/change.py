@@ -162,8 +162,7 @@ def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net
 
     ``known`` has the newest form of every table seen, by digest.  A tombstone
     without a row change in this transaction (a part may end between the two)
-    counts as a delete; that of a table never seen is one the mender wrote,
-    and is in the stream already.
+    counts as a delete; that of a table that is not replicated counts as nothing.
     """
     nets: dict[NetKey, Net] = {}
 

@@ -88,13 +88,13 @@ def check(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) 
     Raises :class:`Halt` naming the stream, the item, the table and the key when
     index and images differ.
     """
-    last: dict[NetKey, tuple[Stamp, Image] | None] = {}
+    last: dict[NetKey, tuple[int, int, bytes, int, int] | None] = {}
     for table, kind, rows, found in scanned:
         folds = table.folds
         if kind == WRITE:
             for start, stop, key, ts, origin in found:
                 at = (table, key if folds is None else folds[key])
-                last[at] = (Stamp(ts, origin), Image(rows, start, stop))
+                last[at] = (ts, origin, rows, start, stop)
         elif kind == DELETE:
             for row in found:
                 last[(table, row[2] if folds is None else folds[row[2]])] = None
@@ -103,7 +103,7 @@ def check(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) 
                 if key != old:
                     last[(table, old if folds is None else folds[old])] = None
                 at = (table, key if folds is None else folds[key])
-                last[at] = (Stamp(ts, origin), Image(rows, start, stop))
+                last[at] = (ts, origin, rows, start, stop)
 
     result: list[Incoming] = []
     for entry in item.entries:
@@ -123,11 +123,12 @@ def check(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) 
             found_last = last.get(at)
             if found_last is None:
                 raise contradicted(stream, item, table, entry, "no image of that key")
-            if found_last[0] != entry.stamp:
+            ts, origin, rows, start, stop = found_last
+            if ts != entry.ts or origin != entry.origin:
                 raise contradicted(
-                    stream, item, table, entry, f"an image with stamp {found_last[0]}"
+                    stream, item, table, entry, f"an image with stamp {Stamp(ts, origin)}"
                 )
-            image = found_last[1]
+            image = Image(rows, start, stop)
         result.append(Incoming(at, entry, image))
     named = len({incoming.at for incoming in result})
     if named != len(result):

@@ -7,6 +7,7 @@ the local row needs.  The plan also says which locking reads must follow the
 write, and what they may find; anything else is a rollback and a new plan.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -109,7 +110,8 @@ class Ancestry:
     def __init__(self, capacity: int, own: int) -> None:
         self.capacity = capacity
         self.own = own
-        self.known: dict[tuple[str, bytes], tuple[Stamp, tuple[Stamp, ...]]] = {}
+        # A dict would pass over all that was taken from its front to find its first entry.
+        self.known: OrderedDict[tuple[str, bytes], tuple[Stamp, tuple[Stamp, ...]]] = OrderedDict()
 
     def note(self, at: NetKey, stamp: Stamp, base: Stamp) -> None:
         """``stamp`` was written over ``base``."""
@@ -118,7 +120,7 @@ class Ancestry:
         older = former[1] if former is not None and former[0] == base else ()
         before = () if base == ZERO else (base, *older[: self.DEPTH - 1])
         if len(self.known) >= self.capacity:
-            del self.known[next(iter(self.known))]
+            self.known.popitem(last=False)
         self.known[key] = (stamp, before)
 
     def of(self, at: NetKey, stamp: Stamp) -> tuple[Stamp, ...] | None:
@@ -157,10 +159,13 @@ def make_plan(
     for work in works:
         item, local = work.item, plan.state
         exact = item.exact and not split
-        if exact and wide:
-            exact = not any(op.table in wide and op.kind == UPDATE for op in work.scanned)
         if exact:
-            exact = not any(_has_large_before_image(op) for op in work.scanned)
+            for op in work.scanned:
+                if (wide and op.table in wide and op.kind == UPDATE) or (
+                    len(op.rows) > limits.BEFORE_IMAGE_BYTES and _has_large_before_image(op)
+                ):
+                    exact = False
+                    break
         if exact:
             for incoming in work.incoming:
                 if not at_base(incoming, local.get(incoming.at, none)):
@@ -180,7 +185,7 @@ def make_plan(
 
 def _has_large_before_image(op: Scanned) -> bool:
     """Whether a before image is so long that only its key should be sent."""
-    if op.kind == WRITE or len(op.rows) <= limits.BEFORE_IMAGE_BYTES:
+    if op.kind == WRITE:
         return False
     return any(row[1] - row[0] > limits.BEFORE_IMAGE_BYTES for row in op.found)
 

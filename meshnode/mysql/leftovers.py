@@ -15,10 +15,9 @@ from meshnode.errors import Busy, Halt, Replan
 from meshnode.mysql import catalog
 from meshnode.mysql.apply import set_format
 from meshnode.mysql.applying import Applying
-from meshnode.mysql.builders import build_table_map
+from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, read_stamps
 from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.maps import make_table
 from meshnode.mysql.mending import LATE, Mending, key_hash
 from meshnode.mysql.queries import CatalogRows
 from meshnode.mysql.records import raw, text
@@ -49,20 +48,7 @@ class Leftovers:
         self.ancestry = ancestry
         self.max_packet = max_packet
         self.mending = Mending(session, own, lookups, lookups.charsets, max_packet)
-        self._tables: dict[bytes, Table] = {}
-
-    async def local_table(self, schema: str, name: str) -> Table | None:
-        """The table as it is here now, or ``None``."""
-        shape = await catalog.shape(CatalogRows(self.session), schema, name)
-        if shape is None:
-            return None
-        return self._table(build_table_map(1, schema, name, shape.columns, shape.key))
-
-    def _table(self, body: bytes) -> Table:
-        table = self._tables.get(body)
-        if table is None:
-            table = self._tables[body] = make_table(body)
-        return table
+        self.tables = LocalTables(session)
 
     # Held-back keys
 
@@ -79,7 +65,7 @@ class Leftovers:
         late: list[LateTombstone] = []
         for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row, schema, name in rows:
             wire = bytes.fromhex(str(key))
-            table = await self.local_table(str(schema), str(name)) if schema else None
+            table = await self.tables.named(str(schema), str(name)) if schema else None
             if table is None:
                 await self._forget([(str(digest), wire)])
                 continue
@@ -154,7 +140,7 @@ class Leftovers:
         replicated: Callable[[str, str], bool],
     ) -> str:
         """Apply one letter; why it could not be, or ''."""
-        table = self._table(letter.table_map)
+        table = self.tables.mapped(letter.table_map)
         local = await catalog.shape(CatalogRows(self.session), table.schema, table.name)
         if local is None or not replicated(table.schema, table.name):
             return f"table {table.title} is not replicated here"
@@ -201,7 +187,7 @@ class Leftovers:
                 letter = msgspec.msgpack.decode(bytes.fromhex(str(body)), type=Letter)
             except msgspec.MsgspecError:
                 continue
-            table = self._table(letter.table_map)
+            table = self.tables.mapped(letter.table_map)
             local = await catalog.shape(CatalogRows(self.session), table.schema, table.name)
             if local is None:
                 continue

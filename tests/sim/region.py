@@ -6,6 +6,7 @@ crash may come between any two, and a frame of a dead process may still land
 after the claim of its successor.
 """
 
+import contextlib
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -47,7 +48,6 @@ from .model import (
 )
 
 INCARNATION = 7
-LATE = "late"
 
 
 @dataclass
@@ -98,7 +98,8 @@ class Region:
         self.locks = Locks()
         self.clients: list[Client] = []
         self.binlog: list[Logged] = []
-        self.notes: dict[int, tuple[object, Mended | Stamp]] = {}
+        self.notes: dict[int, tuple[tuple[bytes, int, int] | None, Mended]] = {}
+        self.unburied: dict[int, Stamp] = {}
         self.applied: dict[int, Progress] = defaultdict(Progress)
         self.promised = 0
         self.epoch = 0
@@ -203,7 +204,7 @@ class Region:
         self.at = (int(self.ledger.resume or 0), 0)
         self.resume = self.at[0]
         self.draft: Draft | None = None
-        self.held = {key: note for key, (kind, note) in self.notes.items() if kind != LATE}
+        self.held = {key: note for key, (_, note) in self.notes.items()}
         self.ancestry = Ancestry(20, self.number)
 
     def crash(self) -> None:
@@ -281,7 +282,8 @@ class Region:
                 try:
                     self._bury(key_of(late.key), late.stamp)
                 except Locked:
-                    self.notes[key_of(late.key)] = (LATE, late.stamp)
+                    key = key_of(late.key)
+                    self.unburied[key] = max(late.stamp, self.unburied.get(key, ZERO))
         for lift in (*early, *lifts.values()):
             try:
                 lift.fate = self._lift(lift)
@@ -364,20 +366,24 @@ class Region:
 
     def resolve(self) -> None:
         """Work off what was held back because of a lock."""
-        for key, (kind, note) in list(self.notes.items()):
-            try:
-                if kind == LATE:
-                    self._bury(key, note)
-                    self.notes.pop(key, None)
-                    continue
+        for key, stamp in list(self.unburied.items()):
+            with contextlib.suppress(Locked):
+                self._bury(key, stamp)
+                del self.unburied[key]
+                row = self.data.rows.get(key)
+                if row is not None and row[0] < stamp:
+                    # Examined before the tombstone was there: nobody else would lift it.
+                    self._lift(
+                        Lift(TABLE, wire_key(key), row[0], ZERO, False, Reason.TOMBSTONE, None)
+                    )
+        for key, (image_, note) in list(self.notes.items()):
+            with contextlib.suppress(Locked):
                 seen = note.seen if note.seen != ZERO else None
                 lift = Lift(
-                    TABLE, wire_key(key), seen, note.base, note.base_row, Reason.LOCKED, kind
+                    TABLE, wire_key(key), seen, note.base, note.base_row, Reason.LOCKED, image_
                 )
                 if self._lift(lift) is Fate.OVERTAKEN:
                     self.notes.pop(key, None)
-            except Locked:
-                continue
 
     # Appliers
 

@@ -145,7 +145,8 @@ class World:
                 break
         else:
             raise Wrong("the mesh does not come to rest")
-        held = {each.number: each.notes for each in self.regions.values() if each.notes}
+        held = [(each.notes, each.unburied) for each in self.regions.values()]
+        held = [each for each in held if any(each)]
         if held:
             raise Wrong(f"keys are still held back: {held}")
 
