@@ -9,7 +9,14 @@ same judgement is made again, and finds the stamps changed.
 from dataclasses import dataclass
 
 from meshnode.actors.board import Board
-from meshnode.core.change import Mended, NetKey, Table, Transaction, net_effects
+from meshnode.core.change import (
+    Mended,
+    NetKey,
+    Table,
+    Transaction,
+    net_effects,
+    tombstones_of,
+)
 from meshnode.core.mend import (
     Examined,
     Examiner,
@@ -124,10 +131,8 @@ class Mender:
             for table, key, _, _ in tx.partial:
                 if table.folds is not None:
                     wanted.append((table, key))
-            present = {op.table.digest: op.table for op in tx.ops}
-            for digest, key, _ in tx.tombstones:
-                table = present.get(digest) or self.known.get(digest)
-                if table is not None and table.folds is not None:
+            for table, key, _ in tombstones_of(tx, self.known):
+                if table.folds is not None:
                     wanted.append((table, key))
         if wanted:
             await self.lookups.fold(self.mending.session, wanted)

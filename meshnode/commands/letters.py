@@ -12,6 +12,7 @@ from rich.table import Table
 from meshnode.commands.arguments import add_command, add_json, console, load, print_json
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Refused
+from meshnode.mysql.schema import STAMP_COLUMNS
 from meshnode.ops import conflicts, letters
 from meshnode.ops.conflicts import Conflict
 from meshnode.ops.letters import Letter
@@ -200,6 +201,8 @@ def conflict_view(topology: Topology, conflict: Conflict) -> RenderableType:
     table.add_row("", "(stamp)", *(_stamp(topology, s) for s in (conflict.winner, conflict.loser)))
     winner, loser = conflict.winner_image, conflict.loser_image
     for name in {**(winner or {}), **(loser or {})}:
+        if name in STAMP_COLUMNS:
+            continue  # shown above, as time and region
         ours, theirs = _cell(winner, name), _cell(loser, name)
         table.add_row("*" if ours != theirs else "", *_escaped(name, ours, theirs))
     return Group(_facts(facts), table)

@@ -25,7 +25,9 @@ def add_parsers(commands: Any) -> None:
         "show lag, rates, conflicts, parked rows and every actor that stands still",
         """
 Asks each region's MySQL what its node last said. The lag of a pair is the age of the newest
-heartbeat of one region that is applied in the other: 0 to 2 s in a healthy mesh.
+heartbeat of one region that is applied in the other: 0 to 2 s in a healthy mesh. "beat" is
+the age of a node's own heartbeat, "out" and "in" are rows published and applied; conflicts and
+lifts are counted since the node started.
 
   meshnode status                 one look (about a second, for the rates)
   meshnode status --watch         redraw every second until Ctrl-C

@@ -103,8 +103,13 @@ def conflict(
     """
     if verdict is Verdict.DUPLICATE:
         return None
+    if local.row is None and local.tomb is None:
+        return None
     stood = local.version
-    if stood == ZERO or stood.origin == new.origin:
+    if verdict is Verdict.APPLY and local.row is not None:
+        # The row is what goes, also one below its tombstone that waits to be lifted.
+        stood = local.row
+    if stood.origin == new.origin:
         return None
     row_stands = local.row is not None and local.row == stood
     if outcome == REMOVE:
@@ -114,7 +119,7 @@ def conflict(
     else:
         kind = Kind.UPDATE_UPDATE if base_row else Kind.INSERT_INSERT
     if verdict is Verdict.APPLY:
-        if stood == base:
+        if stood == base and row_stands == base_row:
             return None
         certainty = CERTAIN if stood > base else POSSIBLE
         return Conflict(kind, certainty, new, stood, True)

@@ -267,9 +267,9 @@ async def read_stamps(
     Keys are asked for in one order everywhere, so that two sessions that lock
     the same rows do it in the same order.  Raises Busy when a row is locked.
     """
-    asked = {lookup.token(key): (table, table.fold(key)) for key in keys}
     by_token = {lookup.token(key): key for key in keys}
-    ordered = [by_token[token] for token in sorted(by_token, key=_order)]
+    integers = all(type(token) is int for token in by_token)
+    ordered = [by_token[token] for token in sorted(by_token, key=None if integers else _order)]
     source = lookup.tombstones if tombstones else lookup.table
     head = f"SELECT {lookup.select},_mesh_ts,_mesh_origin FROM {source} WHERE "
     found: dict[NetKey, Stamp] = {}
@@ -277,7 +277,8 @@ async def read_stamps(
         part = ordered[start : start + limits.LOCK_KEYS]
         rows = await session.query(f"{head}{lookup.where(part)} {lock}")
         for row in rows:
-            found[asked[lookup.row_token(row)]] = Stamp(row[-2], row[-1])
+            key = by_token[lookup.row_token(row)]
+            found[(table, table.fold(key))] = Stamp(row[-2], row[-1])
     return found
 
 

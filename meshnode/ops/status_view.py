@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from meshnode.ops.verdict import Finding, PairStatus, RegionStatus, Status, moment
+from meshnode.ops.verdict import ActorStatus, Finding, PairStatus, RegionStatus, Status, moment
 
 _QUIET = "-"
 
@@ -26,14 +26,21 @@ def _verdict(status: Status) -> Text:
     )
 
 
+HEADINGS = ("beat", "out/s", "in/s", "conflicts", "lifts", "parked", "skipped", "mend")
+"""Short, so that a terminal of 80 columns shows all: ``beat`` in seconds since the last heartbeat,
+``out`` and ``in`` are rows published and applied."""
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+
 def _regions(status: Status) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _table()
     table.add_column("region", no_wrap=True)
-    for heading in (
-        "beat s", "published/s", "applied/s", "conflicts", "lifts", "parked", "skipped", "mend"
-    ):  # fmt: skip
+    for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("actors")
+    table.add_column(" actors")
     for region in status.regions:
         table.add_row(*_region(region))
     return table
@@ -41,7 +48,7 @@ def _regions(status: Status) -> Table:
 
 def _region(region: RegionStatus) -> list[str]:
     if region.error is not None:
-        return [escape(region.name), *[_QUIET] * 8, "[red]unreachable[/]"]
+        return [escape(region.name), *[_QUIET] * len(HEADINGS), " [red]out of reach[/]"]
     age = region.beat_age
     letters = region.letters
     busy = [actor for actor in region.actors if actor.state != "running"]
@@ -55,9 +62,12 @@ def _region(region: RegionStatus) -> list[str]:
         str(letters.open + letters.replay),
         str(letters.skipped),
         str(region.mend),
-        escape(", ".join(f"{actor.name}: {actor.state}" for actor in busy))
-        or ("running" if region.actors else _QUIET),
+        " " + (escape(", ".join(map(_actor, busy))) or ("run" if region.actors else _QUIET)),
     ]
+
+
+def _actor(actor: ActorStatus) -> str:
+    return f"{actor.name} {actor.state}"
 
 
 def _rate(region: RegionStatus, name: str) -> str:
@@ -67,11 +77,11 @@ def _rate(region: RegionStatus, name: str) -> str:
 
 def _lags(status: Status) -> Table:
     """One row for each region, one column for each origin: seconds behind."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table = _table()
     table.add_column("lag s of", no_wrap=True)
     names = [region.name for region in status.regions]
     for name in names:
-        table.add_column(escape(name), justify="right", no_wrap=True)
+        table.add_column(escape(name), justify="right", min_width=5, overflow="fold")
     pairs = {(pair.region, pair.origin): pair for pair in status.pairs}
     for region in names:
         cells = [_lag(pairs.get((region, origin))) for origin in names]

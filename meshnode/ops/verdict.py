@@ -124,10 +124,13 @@ def judge(
         problems += _region_problems(region)
         if region.error is None:
             warnings += _region_warnings(region, topology.digest)
-    silent = {finding.region for finding in problems if finding.what.startswith(_SILENT)}
-    answering = {region.name for region in regions if region.error is None} - silent
+    # A region that is silent says nothing new to anybody: naming it once is enough.
+    heard = {region.name for region in regions if _is_heard(region)}
     problems += [
-        finding for pair in pairs if pair.region in answering for finding in _pair_problems(pair)
+        finding
+        for pair in pairs
+        if pair.region in heard and pair.origin in heard
+        for finding in _pair_problems(pair)
     ]
     problems += gc_held(regions, pairs)
     return Status(
@@ -142,7 +145,9 @@ def judge(
     )
 
 
-_SILENT = "no heartbeat"
+def _is_heard(region: RegionStatus) -> bool:
+    age = region.beat_age
+    return region.error is None and age is not None and age <= SILENT_SECONDS
 
 
 def _region_problems(region: RegionStatus) -> list[Finding]:
@@ -153,13 +158,13 @@ def _region_problems(region: RegionStatus) -> list[Finding]:
     age = region.beat_age
     if age is None:
         found.append(
-            Finding(name, f"{_SILENT} yet", f"start its node: meshnode run --region {name}")
+            Finding(name, "no heartbeat yet", f"start its node: meshnode run --region {name}")
         )
     elif age > SILENT_SECONDS:
         found.append(
             Finding(
                 name,
-                f"{_SILENT} for {age:.0f} s (since {moment(region.wall_us)})",
+                f"no heartbeat for {age:.0f} s (since {moment(region.wall_us)})",
                 f"start its node (meshnode run --region {name}) or look at its log",
             )
         )
@@ -237,27 +242,30 @@ def gc_held(regions: Sequence[RegionStatus], pairs: Sequence[PairStatus]) -> lis
     """Who holds back the collection of tombstones, where, and since when.
 
     A region drops a tombstone when its stamp is below the frontier that it has applied of every
-    other member, so the member with the oldest frontier holds all of them back.
+    other member, so the member with the oldest frontier holds all of them back.  One finding
+    for each such member.
     """
-    found = []
+    held: dict[str, list[PairStatus]] = {}
     for region in regions:
-        own = [pair for pair in pairs if pair.region == region.name and pair.now_us]
-        heard = [pair for pair in own if pair.frontier_us]
-        if not heard:
-            continue
-        oldest = min(heard, key=lambda pair: pair.frontier_us)
-        age = (oldest.now_us - oldest.frontier_us) / 1e6
-        if age > GC_HELD_SECONDS:
-            found.append(
-                Finding(
-                    region.name,
-                    f"tombstones are held back by {oldest.origin} since"
-                    f" {moment(oldest.frontier_us)} ({age:.0f} s)",
-                    f"bring {oldest.origin} back, end its oldest open transaction, or replay the"
-                    f" rows of {oldest.origin} that are parked here",
-                )
-            )
-    return found
+        own = [pair for pair in pairs if pair.region == region.name and pair.frontier_us]
+        if own:
+            oldest = min(own, key=lambda pair: pair.frontier_us)
+            if oldest.now_us - oldest.frontier_us > GC_HELD_SECONDS * 1e6:
+                held.setdefault(oldest.origin, []).append(oldest)
+    return [_holder(origin, where) for origin, where in held.items()]
+
+
+def _holder(origin: str, where: Sequence[PairStatus]) -> Finding:
+    worst = min(where, key=lambda pair: pair.frontier_us)
+    places = ", ".join(pair.region for pair in where)
+    age = (worst.now_us - worst.frontier_us) / 1e6
+    return Finding(
+        origin,
+        f"holds back the collection of tombstones in {places}"
+        f" since {moment(worst.frontier_us)} ({age:.0f} s)",
+        f"bring {origin} or its link back, end its oldest open transaction, or replay its rows"
+        f" that are parked in {places}",
+    )
 
 
 def moment(microseconds: int) -> str:

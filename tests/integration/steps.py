@@ -23,6 +23,8 @@ QUICK = Limits(heartbeat_seconds=0.2)
 
 WAIT_SECONDS = 20.0
 LOOK_SECONDS = 0.02
+TRX_LOOK_SECONDS = 0.15
+"""``information_schema.innodb_trx`` stays as it was while it is read within 0.1 s of the last time."""
 
 PLAIN = "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(40), n INT NOT NULL DEFAULT 0)"
 
@@ -41,7 +43,10 @@ async def running(
 
 
 async def until(
-    holds: Callable[[], Awaitable[object] | object], what: str, seconds: float = WAIT_SECONDS
+    holds: Callable[[], Awaitable[object] | object],
+    what: str,
+    seconds: float = WAIT_SECONDS,
+    look: float = LOOK_SECONDS,
 ) -> object:
     """Wait until ``holds()`` is true; its value.  ``what`` names it in the failure."""
     deadline = time.monotonic() + seconds
@@ -52,7 +57,7 @@ async def until(
         if found:
             return found
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(look)
 
 
 async def sees(
@@ -178,6 +183,7 @@ class Paused:
         self._reached, self._go = asyncio.Event(), asyncio.Event()
 
     async def __aenter__(self) -> "Paused":
+        self._own = vars(self.owner).get(self.method)
         original = getattr(self.owner, self.method)
 
         async def stopping(*arguments, **named):
@@ -199,16 +205,19 @@ class Paused:
 
     async def __aexit__(self, *_: object) -> None:
         self.go()
-        with contextlib.suppress(AttributeError):
+        if self._own is None:
             delattr(self.owner, self.method)
+        else:
+            setattr(self.owner, self.method, self._own)
 
 
-async def lock_wait(sql: Control) -> None:
-    """Wait until some transaction of this server waits for a row lock."""
+async def lock_wait(sql: Control, held: int = 0) -> None:
+    """Wait until some transaction with more than ``held`` row locks waits for another one."""
 
     async def look() -> object:
         return await sql.value(
-            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+            "SELECT COUNT(*) FROM information_schema.innodb_trx"
+            f" WHERE trx_state = 'LOCK WAIT' AND trx_rows_locked > {held}"
         )
 
-    await until(look, "a transaction that waits for a lock")
+    await until(look, "a transaction that waits for a lock", look=TRX_LOOK_SECONDS)

@@ -57,13 +57,13 @@ async def test_every_type_and_edge_value(server_pool, tmp_path) -> None:
         assert mesh.count("lifts") == mesh.count("conflicts") == 0
 
 
-NARROW = (
-    "armscii8 ascii cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 dec8 geostd8 greek hebrew hp8"
-    " keybcs2 koi8r koi8u latin1 latin2 latin5 latin7 macce macroman swe7 tis620"
-).split()
-BROAD = (
-    "big5 cp932 eucjpms euckr gb18030 gb2312 gbk sjis ucs2 ujis utf16 utf16le utf32 utf8mb3 utf8mb4"
-).split()
+NARROW = """
+    armscii8 ascii cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 dec8 geostd8 greek hebrew hp8
+    keybcs2 koi8r koi8u latin1 latin2 latin5 latin7 macce macroman swe7 tis620
+"""
+BROAD = """
+    big5 cp932 eucjpms euckr gb18030 gb2312 gbk sjis ucs2 ujis utf16 utf16le utf32 utf8mb3 utf8mb4
+"""
 
 
 async def test_every_character_set(server_pool, tmp_path) -> None:
@@ -72,12 +72,12 @@ async def test_every_character_set(server_pool, tmp_path) -> None:
         f"CREATE TABLE app.{charset} (id INT PRIMARY KEY, a VARCHAR(256) CHARACTER SET {charset},"
         f" b CHAR(64) CHARACTER SET {charset}, c TEXT CHARACTER SET {charset},"
         f" d ENUM('x','yz') CHARACTER SET {charset})"
-        for charset in (*NARROW, *BROAD)
+        for charset in (NARROW + BROAD).split()
     ]
     texts = {
         charset: f"_{charset} X'{bytes(range(128 if charset == 'ascii' else 256)).hex()}'"
-        for charset in NARROW
-    } | dict.fromkeys(BROAD, f"CONVERT(X'{MIXED.encode().hex()}' USING utf8mb4)")
+        for charset in NARROW.split()
+    } | dict.fromkeys(BROAD.split(), f"CONVERT(X'{MIXED.encode().hex()}' USING utf8mb4)")
     async with lent_mesh(server_pool, tmp_path, ["CREATE DATABASE app", *definitions]) as mesh:
         one, two = mesh.sql
         known = await one.rows(

@@ -11,6 +11,7 @@ from steps import (
     actor,
     applier,
     converged,
+    lock_wait,
     records,
     run,
     running,
@@ -136,13 +137,7 @@ async def test_a_deadlock_with_a_client_is_tried_again(servers, tmp_path) -> Non
             await client.execute("UPDATE app.t SET v = 'client' WHERE id = 2")
             await one.execute("UPDATE app.t SET v = 'one' WHERE id <= 2")
 
-            async def waits() -> object:
-                return await two.value(
-                    "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state ="
-                    " 'LOCK WAIT' AND trx_rows_locked > 1"
-                )
-
-            await until(waits, "the applier, which has the first key, waits for the second")
+            await lock_wait(two, held=1)
             with contextlib.suppress(Retry):
                 await client.execute("UPDATE app.t SET v = 'client' WHERE id = 1")
             with contextlib.suppress(Retry):
@@ -162,6 +157,7 @@ async def test_an_insert_and_a_delete_of_two_streams_on_a_new_key(servers, tmp_p
     """
     async with running(servers, tmp_path, regions=3) as mesh:
         one, two, three = mesh.sql
+        await mesh.settle()
         # The second region will get the insert from the first and the delete from the third.
         mesh.cut((0, 1), (2, 1))
         await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
@@ -213,7 +209,8 @@ async def test_a_row_that_comes_in_below_a_tombstone_being_written(servers, tmp_
     Needed: the look at rows after the tombstones.  Without it the older row stays.
     """
     async with running(servers, tmp_path, regions=3) as mesh:
-        one, two, three = mesh.sql
+        one, _, three = mesh.sql
+        await mesh.settle()
         mesh.cut((0, 1), (2, 1))
         await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
         await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
@@ -239,6 +236,7 @@ async def test_the_tailer_looks_at_tombstones_under_a_lock(servers, tmp_path) ->
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         future = await two.value(NOW) + HOUR_US
+        await two.execute("INSERT INTO app.t (id, v) VALUES (3, 'x')")
         await mesh.settle()
         async with Paused(
             applier(mesh, 0, 1).applying, "look", lambda plan, *_: bool(plan.removals)
@@ -252,7 +250,7 @@ async def test_the_tailer_looks_at_tombstones_under_a_lock(servers, tmp_path) ->
             pause.go()
             await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "here")
         rows = await converged(mesh)
-        assert [row[:2] for row in rows] == [(1, "here"), (2, "other")]
+        assert [row[:2] for row in rows] == [(1, "here"), (2, "other"), (3, "x")]
         assert await stamp(one, 1) == (future + 1, 1)
 
 

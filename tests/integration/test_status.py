@@ -96,8 +96,8 @@ async def test_a_late_stream_and_a_frontier_that_holds_gc_back(servers, stack) -
     found = [(each.region, each.what) for each in (await look(regions.topology)).problems]
     assert found[0][0] == "two"
     assert found[0][1].startswith("nothing heard of one for 7")
-    assert found[1][0] == "two"
-    assert found[1][1].startswith("tombstones are held back by one since ")
+    assert found[1][0] == "one"
+    assert found[1][1].startswith("holds back the collection of tombstones in two since ")
 
 
 async def test_a_region_out_of_reach_is_a_row(servers, stack, throwaway) -> None:

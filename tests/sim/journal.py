@@ -12,11 +12,16 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Write:
-    """An acknowledged write; ``seen`` are the values that its region had shown at the key."""
+    """An acknowledged write; ``seen`` are the values that its region had shown at the key.
+
+    ``stamped``: a trigger gave it a version of its own.  Two writes without look
+    like one version to everybody, so a record of the loser is not always possible.
+    """
 
     region: int
     key: int
     seen: frozenset[int]
+    stamped: bool
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,14 @@ class Journal:
         self.values += 1
         return self.values
 
-    def committed(self, region: int, rows: dict, deleted: list) -> None:
+    def committed(self, region: int, rows: dict, deleted: list, stamped: bool) -> None:
         """A client's transaction: the rows it left (``None``: none) and the deletes on its way."""
         for key, stamp in deleted:
             self.deletes[(key, tuple(stamp))] = frozenset(self.seen[region, key])
         for key, row in rows.items():
             seen = frozenset(self.seen[region, key])
             if row is not None:
-                self.writes[row[1]] = Write(region, key, seen)
+                self.writes[row[1]] = Write(region, key, seen, stamped)
             self._show(region, key, "local", None if row is None else row[1])
 
     def applied(self, region: int, before, after) -> None:
@@ -84,7 +89,7 @@ class Journal:
             if place + 1 == len(changes):
                 continue
             after = changes[place + 1]
-            if after.source == "local":
+            if after.source == "local" or not write.stamped:
                 continue
             if after.value is not None:
                 seen = self.writes[after.value].seen

@@ -1,4 +1,4 @@
-"""One region of the simulation: clients with triggers, a tailer that mends, appliers.
+"""One region of the simulation: a database, a tailer that mends, and appliers.
 
 Every method is one atomic step; the schedule (:mod:`.world`) decides what comes
 between them.  The tailer takes three steps for a frame: look, mend, append; a
@@ -9,7 +9,7 @@ after the claim of its successor.
 import contextlib
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from meshnode.core.change import Mended, NetKey, Transaction, net_effects
 from meshnode.core.check import check, scan
@@ -33,12 +33,11 @@ from meshnode.core.wire import (
     encode,
 )
 
+from .database import Database
 from .journal import Journal
 from .model import (
     TABLE,
-    Data,
     Locked,
-    Locks,
     Logged,
     apply_batch,
     image,
@@ -48,17 +47,6 @@ from .model import (
 )
 
 INCARNATION = 7
-
-
-@dataclass
-class Client:
-    """An open transaction: what it did so far, uncommitted."""
-
-    began: int
-    logged: Logged
-    rows: dict[int, tuple[Stamp, int] | None] = field(default_factory=dict)
-    tombs: dict[int, Stamp] = field(default_factory=dict)
-    deleted: list[tuple[int, Stamp]] = field(default_factory=list)
 
 
 @dataclass
@@ -85,92 +73,18 @@ class Draft:
     frame: bytes = b""
 
 
-class Region:
-    """The database (which survives a crash) and the process (which does not)."""
+class Region(Database):
+    """The database, which survives a crash, and the process, which does not."""
 
     def __init__(self, number: int, rng: random.Random, journal: Journal) -> None:
-        self.number = number
+        super().__init__(number, journal)
         self.rng = rng
-        self.journal = journal
-        self.now = 0
-        self.skew = 0
-        self.data = Data()
-        self.locks = Locks()
-        self.clients: list[Client] = []
-        self.binlog: list[Logged] = []
-        self.notes: dict[int, tuple[tuple[bytes, int, int] | None, Mended]] = {}
-        self.unburied: dict[int, Stamp] = {}
         self.applied: dict[int, Progress] = defaultdict(Progress)
         self.promised = 0
         self.epoch = 0
         self.topic: list[bytes] = []
         self.counts: dict[str, int] = defaultdict(int)
         self.start()
-
-    @property
-    def clock(self) -> int:
-        return self.now + self.skew
-
-    # Clients
-
-    def begin(self, actions: list[tuple[str, int]], triggers: bool, in_parts: bool) -> None:
-        """A client's statements: each takes locks and stamps now, the commit comes later."""
-        client = Client(self.clock, Logged(in_parts=in_parts))
-        for what, key in actions:
-            if key in self.locks.rows and key not in client.rows:
-                continue
-            row = client.rows.get(key, self.data.rows.get(key))
-            if what == "put":
-                self._put(client, key, row, triggers)
-            elif row is not None:
-                self._delete(client, key, row, triggers)
-        if client.logged.statements:
-            self.locks.rows |= client.rows.keys()
-            self.locks.tombs |= client.tombs.keys()
-            self.clients.append(client)
-
-    def _put(self, client: Client, key: int, row, triggers: bool) -> None:
-        value = self.journal.new_value()
-        if row is None:
-            new = (Stamp(self.clock, self.number) if triggers else ZERO, value)
-            client.logged.statements.append((WRITE, image(key, new), []))
-        else:
-            stamp = Stamp(max(self.clock, row[0].ts + 1), self.number) if triggers else row[0]
-            new = (stamp, value)
-            client.logged.statements.append((UPDATE, image(key, row) + image(key, new), []))
-        client.rows[key] = new
-
-    def _delete(self, client: Client, key: int, row, triggers: bool) -> None:
-        tombs = []
-        if triggers and (key not in self.locks.tombs or key in client.tombs):
-            known = client.tombs.get(key, self.data.tombs.get(key, ZERO))
-            stamp = Stamp(max(self.clock, row[0].ts + 1), self.number)
-            if stamp > known:
-                client.tombs[key] = stamp
-                tombs.append((key, stamp))
-            client.deleted.append((key, stamp))
-        client.deleted.append((key, Stamp(row[0].ts + 1, self.number)))
-        client.logged.statements.append((DELETE, image(key, row), tombs))
-        client.rows[key] = None
-
-    def commit(self, client: Client) -> None:
-        self.clients.remove(client)
-        for key, row in client.rows.items():
-            self.locks.rows.discard(key)
-            if row is None:
-                self.data.rows.pop(key, None)
-            else:
-                self.data.rows[key] = row
-        for key, stamp in client.tombs.items():
-            self.locks.tombs.discard(key)
-            self.data.tombs[key] = max(stamp, self.data.tombs.get(key, ZERO))
-        self.binlog.append(client.logged)
-        self.journal.committed(self.number, client.rows, client.deleted)
-
-    def rollback(self, client: Client) -> None:
-        self.clients.remove(client)
-        self.locks.rows -= client.rows.keys()
-        self.locks.tombs -= client.tombs.keys()
 
     def beat(self) -> None:
         oldest = min((client.began for client in self.clients), default=None)

@@ -11,8 +11,10 @@ from collections import Counter
 from .world import World
 
 
-def run(seeds: range, show: bool = True) -> tuple[Counter[str], dict[int, str]]:
-    """What happened over all ``seeds``, and what went wrong by seed."""
+def run(
+    seeds: range, show: bool = True, first_only: bool = False
+) -> tuple[Counter[str], dict[int, str]]:
+    """What happened over all ``seeds`` (or up to the first that fails), and what went wrong."""
     total: Counter[str] = Counter()
     failures: dict[int, str] = {}
     for seed in seeds:
@@ -23,6 +25,8 @@ def run(seeds: range, show: bool = True) -> tuple[Counter[str], dict[int, str]]:
             if show:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 print(f"seed {seed}: {failures[seed]} ({place.name}, line {place.lineno})")
+            if first_only:
+                break
     return total, failures
 
 

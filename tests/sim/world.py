@@ -69,7 +69,8 @@ class World:
     def run(self) -> Counter[str]:
         """The whole schedule; what happened, counted.  Raises :class:`Wrong`."""
         for _ in range(self.weather.steps):
-            self.now += self.rng.randint(0, self.weather.pause)
+            # Never the same microsecond: the triggers' clock does not stand still either.
+            self.now += 1 + self.rng.randint(0, self.weather.pause)
             self._step(self.rng.choice(list(self.regions.values())))
         self._rest()
         self._judge()

@@ -230,3 +230,19 @@ def test_keys_of_an_operation():
 
 def test_a_table_has_a_title():
     assert T.title == "shop.t"
+
+
+def test_a_delete_and_its_tombstone_meet_though_the_table_was_defined_anew_since():
+    """The newest form known may be of a definition that comes later in the binlog."""
+    newer = number_table()
+    assert newer is not T and newer.digest == T.digest
+    tx = transaction(delete(T, (1, s(10))), tombs=((1, s(20)),))
+    (net,) = net_effects(tx, {T.digest: newer}).values()
+    assert (net.table, net.tomb, net.unseen) == (T, s(20), s(10))
+    tx = Transaction(
+        "a:1", 0,
+        partial=[(T, wire_key(1), False, s(10))],
+        tombstones=[(T.digest, wire_key(1), s(20))],
+    )  # fmt: skip
+    (net,) = net_effects(tx, {T.digest: newer}).values()
+    assert (net.table, net.tomb) == (T, s(20))

@@ -189,6 +189,16 @@ def test_a_delete_below_the_tombstone_changes_nothing():
     assert (made.steps, made.tombstones, made.removals) == ([], {}, {})
 
 
+def test_a_delete_that_the_tombstone_has_outlived_leaves_a_row_that_waits_to_be_lifted():
+    state = {K: Local(ZERO, s(30, THIRD))}
+    made = plan(DELETE, state=state)
+    assert (made.steps, made.tombstones, made.removals) == ([], {}, {})
+    assert made.state == state
+    again = work(write(T, (1, s(25))), tombstones={K: s(20)})
+    made = plan(DELETE, again, state=state)
+    assert (made.steps, made.upserts) == ([], {}), "nor is anything written below it"
+
+
 def test_deletes_come_before_writes():
     moved = work(update(T, ((1, s(10)), (2, s(20)))), tombs=((1, s(21)),))
     made = plan(moved, state={K: Local(s(11, THIRD), None)})

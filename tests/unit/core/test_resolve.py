@@ -199,3 +199,16 @@ def test_a_local_write_precedes_everything_that_arrives_later():
     late = Stamp(15, 2)
     found = record(UPSERT, late, P1, True, Local(P3, None), ancestors=())
     assert found == Conflict(Kind.UPDATE_UPDATE, CERTAIN, P3, late, False)
+
+
+def test_a_row_written_without_the_mesh_is_owed_a_record_too():
+    found = record(UPSERT, NEW, ZERO, False, Local(ZERO, None))
+    assert found == Conflict(Kind.INSERT_INSERT, POSSIBLE, NEW, ZERO, True)
+    assert record(UPSERT, NEW, ZERO, True, Local(ZERO, None)) is None, "its writer saw it"
+
+
+def test_a_row_that_waits_to_be_lifted_over_its_tombstone_is_the_loser():
+    waiting = Stamp(5, 1)
+    for outcome, kind in ((UPSERT, Kind.UPDATE_UPDATE), (REMOVE, Kind.DELETE_UPDATE)):
+        found = record(outcome, NEW, Stamp(20, 2), True, Local(waiting, Stamp(20, 2)))
+        assert found == Conflict(kind, POSSIBLE, NEW, waiting, True)

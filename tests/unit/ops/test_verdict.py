@@ -133,11 +133,10 @@ def test_a_silent_stream_is_a_problem_of_where_it_should_arrive(lag, words: str)
 
 def test_a_dead_node_is_named_once_and_not_again_for_each_of_its_streams() -> None:
     late = {"lag": 30.0}
-    status = mesh(
-        {"west": {"wall_us": NOW - 30 * SECOND}},
-        {("east", "west"): late, ("north", "west"): late},
-    )
-    assert [problem.region for problem in status.problems] == ["west"]
+    late_pairs = [("east", "west"), ("north", "west"), ("west", "north"), ("west", "east")]
+    for silent in ({"wall_us": NOW - 30 * SECOND}, {"error": "gone"}):
+        status = mesh({"west": silent}, dict.fromkeys(late_pairs, late))
+        assert [problem.region for problem in status.problems] == ["west"]
 
 
 def test_gc_is_held_by_the_oldest_frontier_and_since_when() -> None:
@@ -149,8 +148,15 @@ def test_gc_is_held_by_the_oldest_frontier_and_since_when() -> None:
         pair("west", "north", frontier_us=0, lag=None),
     ]
     (held,) = gc_held(regions, pairs)
-    assert held.region == "west"
-    assert f"by north since {moment(NOW - 90 * SECOND)} (90 s)" in held.what
+    assert held.region == "north"
+    assert held.what.endswith(f"in west since {moment(NOW - 90 * SECOND)} (90 s)")
+
+
+def test_one_member_that_holds_all_back_is_named_once() -> None:
+    old = {"frontier_us": NOW - 80 * SECOND}
+    (problem,) = mesh(pairs={("east", "west"): old, ("east", "north"): old}).problems
+    assert problem.region == "east"
+    assert "in west, north since" in problem.what
 
 
 def test_rates_are_per_second_between_two_heartbeats() -> None:

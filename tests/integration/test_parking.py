@@ -1,0 +1,194 @@
+"""Rows that can never apply: parked loudly one by one, the rest of their transaction applies."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from steps import converged, run, running, sees, until
+
+from meshnode.mysql.schema import tombstone_table
+from meshnode.mysql.session import connect
+
+
+async def letters(mesh, at: int, state: str = "open") -> list[tuple]:
+    """Key, code, origin and image of the letters in ``state``."""
+    rows = await mesh.sql[at].rows(
+        "SELECT row_key, code, origin, image, tx_id FROM meshnode.dead_letter"
+        " WHERE state = %s ORDER BY id",
+        (state,),
+    )
+    return [(json.loads(key)["id"], code, origin, json.loads(image or "null"), tx)
+            for key, code, origin, image, tx in rows]  # fmt: skip
+
+
+async def replay(mesh, at: int) -> None:
+    await mesh.sql[at].execute(
+        "UPDATE meshnode.dead_letter SET state = 'replay' WHERE state = 'open'"
+    )
+
+
+async def test_a_row_that_breaks_a_check_is_parked_alone(servers, tmp_path) -> None:
+    """T18: the rest of the item applies, the position moves, and the region is not converged.
+
+    Needed: bisecting with savepoints; otherwise the stream stands still, or rows
+    that could apply are parked too.
+    """
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await two.execute("ALTER TABLE app.t ADD CONSTRAINT small CHECK (n < 100)")
+        values = ",".join(f"({key}, 'x', {200 if key in (5, 11) else key})" for key in range(20))
+        await one.execute(f"INSERT INTO app.t VALUES {values}")
+        await one.execute("INSERT INTO app.t VALUES (50, 'next', 1)")
+        await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 50", "next")
+        assert await two.value("SELECT COUNT(*) FROM app.t") == 19
+        found = await letters(mesh, 1)
+        assert [(key, code, origin) for key, code, origin, *_ in found] == [
+            (5, 3819, 1), (11, 3819, 1),
+        ]  # fmt: skip
+        assert found[0][3]["n"] == 200
+        assert found[0][4].startswith(await one.value("SELECT @@server_uuid"))
+        assert mesh.count("parked") == 2
+
+        # A replay in vain leaves them open, with the reason.
+        await replay(mesh, 1)
+
+        async def noted() -> bool:
+            notes = await two.rows("SELECT note FROM meshnode.dead_letter WHERE state = 'open'")
+            return len(notes) == 2 and all("3819" in note for (note,) in notes)
+
+        await until(noted, "letters open again with a note")
+        await two.execute("ALTER TABLE app.t DROP CHECK small")
+        await replay(mesh, 1)
+        await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 21)
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'closed'", 2)
+        assert len(await converged(mesh)) == 21
+        # A replay is no local transaction: it is not published back.
+        assert await one.value("SELECT COUNT(*) FROM meshnode.conflict_log") == 0
+
+
+async def test_a_parked_row_that_is_overtaken_closes_by_itself(servers, tmp_path) -> None:
+    """Its key has reached a later version, so the parked one can do nothing any more.
+
+    Needed: the look for overtaken letters; an old replay must not win either.
+    """
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await two.execute("ALTER TABLE app.t ADD CONSTRAINT small CHECK (n < 100)")
+        await one.execute("INSERT INTO app.t VALUES (1, 'big', 200), (2, 'big', 200), (3, 'x', 1)")
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'open'", 2)
+        await one.execute("UPDATE app.t SET n = 7 WHERE id = 1")
+        await one.execute("DELETE FROM app.t WHERE id = 2")
+        rows = await converged(mesh)
+        assert [row[:3] for row in rows] == [(1, "big", 7), (3, "x", 1)]
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'closed'", 2)
+        await run(two, "ALTER TABLE app.t DROP CHECK small")
+        await two.execute("UPDATE meshnode.dead_letter SET state = 'replay'")
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'closed'", 2)
+        rows = await converged(mesh)
+        assert [row[:3] for row in rows] == [(1, "big", 7), (3, "x", 1)]
+
+
+async def test_two_rows_with_one_unique_value_are_parked(servers, tmp_path) -> None:
+    """T13, T14: nobody else's row is touched; each region keeps its own and parks the other.
+
+    Needed: writing by primary key only; ON DUPLICATE KEY UPDATE would change another row.
+    """
+    table = "CREATE TABLE app.t (id INT PRIMARY KEY, u VARCHAR(10) UNIQUE, v INT)"
+    async with running(servers, tmp_path, table) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t VALUES (10, 'p', 0), (11, 'q', 0)")
+        await mesh.settle()
+        mesh.isolate(0)
+        await one.execute("INSERT INTO app.t VALUES (1, 'same', 1)")
+        async with two.transaction():
+            await two.execute("INSERT INTO app.t VALUES (2, 'same', 2)")
+            await two.execute("INSERT INTO app.t VALUES (3, 'other', 2)")
+        mesh.cut()
+        await mesh.settle()
+        assert [row[0] for row in await one.rows("SELECT id FROM app.t ORDER BY 1")] == [
+            1,
+            3,
+            10,
+            11,
+        ]
+        assert [row[0] for row in await two.rows("SELECT id FROM app.t ORDER BY 1")] == [
+            2,
+            3,
+            10,
+            11,
+        ]
+        assert [(key, code) for key, code, *_ in await letters(mesh, 0)] == [(2, 1062)]
+        assert [(key, code) for key, code, *_ in await letters(mesh, 1)] == [(1, 1062)]
+        # Values that change places in one transaction go through, in the order of the source.
+        async with one.transaction():
+            await one.execute("UPDATE app.t SET u = 'tmp' WHERE id = 10")
+            await one.execute("UPDATE app.t SET u = 'p' WHERE id = 11")
+            await one.execute("UPDATE app.t SET u = 'q' WHERE id = 10")
+        await sees(mesh, 1, "SELECT u FROM app.t WHERE id = 10", "q")
+        # And where the outcomes must be worked out, because one of its rows lost.
+        mesh.isolate(0)
+        async with one.transaction():
+            await one.execute("UPDATE app.t SET u = 'tmp' WHERE id = 10")
+            await one.execute("UPDATE app.t SET u = 'q' WHERE id = 11")
+            await one.execute("UPDATE app.t SET u = 'p' WHERE id = 10")
+            await one.execute("UPDATE app.t SET v = 1 WHERE id = 3")
+        await two.execute("UPDATE app.t SET v = 9 WHERE id = 3")
+        mesh.cut()
+        await mesh.settle()
+        for sql in mesh.sql:
+            assert await sql.rows("SELECT * FROM app.t WHERE id IN (3, 10, 11) ORDER BY 1") == [
+                (3, "other", 9), (10, "p", 0), (11, "q", 0),
+            ]  # fmt: skip
+        # The way out: one row gives the value up, and the parked ones close.
+        await one.execute("UPDATE app.t SET u = 'mine' WHERE id = 1")
+        await replay(mesh, 0)
+        await sees(mesh, 1, "SELECT u FROM app.t WHERE id = 1", "mine")
+        await sees(mesh, 0, "SELECT u FROM app.t WHERE id = 2", "same")
+        assert len(await converged(mesh)) == 5
+        for at in range(2):
+            await until(lambda at=at: closed(mesh, at), "all letters closed")
+
+
+async def closed(mesh, at: int) -> bool:
+    return await mesh.sql[at].value(
+        "SELECT COUNT(*) = 0 FROM meshnode.dead_letter WHERE state <> 'closed'"
+    )
+
+
+async def test_a_parked_row_holds_tombstones_of_its_time(servers, tmp_path) -> None:
+    """A tombstone newer than a parked row must outlive it, or a replay brings the row back.
+
+    Needed: the parked rows in the limit of tombstone GC.
+    """
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await two.execute("ALTER TABLE app.t ADD CONSTRAINT small CHECK (n < 100)")
+        await one.execute("INSERT INTO app.t VALUES (2, 'big', 200), (1, 'x', 1)")
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'open'", 1)
+        await one.execute("DELETE FROM app.t WHERE id = 1")
+        await mesh.settle()
+        name = tombstone_table("app", "t")
+        async with gardening(mesh, 0) as here, gardening(mesh, 1) as there:
+
+            async def dropped() -> bool:
+                await here()
+                return await one.value(f"SELECT COUNT(*) FROM {name}") == 0
+
+            await until(dropped, "the tombstone is stable where nothing is parked")
+            await there()
+            assert await two.value(f"SELECT COUNT(*) FROM {name}") == 1
+            await two.execute("UPDATE meshnode.dead_letter SET state = 'closed'")
+            await there()
+            assert await two.value(f"SELECT COUNT(*) FROM {name}") == 0
+
+
+@contextlib.asynccontextmanager
+async def gardening(mesh, at: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """One round of tombstone GC in a region, to be had at once."""
+    node, _ = mesh.nodes[at]
+    gardener = next(actor for actor in node.actors if actor.name == "gardener")
+    session = await connect(node.region, gardener.login, "test")
+    try:
+        yield lambda: gardener.drop_tombstones(session)
+    finally:
+        session.close()
