@@ -113,10 +113,6 @@ class Bench:
         pair.start_nodes()
         pair.settle()
         pair.stop_nodes()
-        for replica in pair.replicas:
-            replica.start()
-            replica.catch_up()
-            replica.stop()
 
     def load(self, procedure: str, first: int, count: int, unit: int) -> float:
         """Write ``count`` rows, ``unit`` in a transaction, not durably; seconds it took."""
@@ -153,8 +149,8 @@ class Bench:
         begun = time.monotonic()
         replica.start()
         done = self.arrived(replica.server, self.replica_seconds)
-        rows = count if done else (replica.transactions() - before) * unit
         seconds = time.monotonic() - begun
+        rows = count if done else (replica.transactions() - before) * unit
         used = cpu.used()
         with relaxed(replica.server):
             replica.catch_up()
@@ -187,6 +183,11 @@ class Bench:
     def measure(self, procedure: str, first: int, count: int, unit: int) -> dict[str, Any]:
         """One kind of load, by all."""
         progress(f"{procedure}: {count} rows from {first}")
+        for replica in self.pair.replicas:
+            # The heartbeats of the round before are no part of the load.
+            replica.start()
+            replica.catch_up()
+            replica.stop()
         written = self.load(f"{SCHEMA}.{procedure}", first, count, unit)
         found: dict[str, Any] = {"rows": count, "written_per_second": round(count / written)}
         for replica in self.pair.replicas:
@@ -199,7 +200,9 @@ class Bench:
             name = f"replica_{replica.workers}"
             ratio = found["mesh"]["per_second"] / found[name]["per_second"]
             found[f"mesh_to_{name}"] = round(ratio, 2)
-        found["load_average"] = machine(self.pair)["load_average"]
+        context = machine(self.pair)
+        found["calibration_seconds"] = context["calibration_seconds"]
+        found["load_average"] = context["load_average"]
         return found
 
 

@@ -113,7 +113,6 @@ class Applier(Actor):
         self.applying = Applying(session, self.lookups, self.board.ancestry, self.max_packet)
         self.fitting = Fitting(session, self.view, self.board)
         self.cache = TableCache()
-        self.reader = reader
         limits = self.view.now.limits
         inbox: Mailbox[Ready] = Mailbox(2 * limits.batch_bytes)
         ledger = Ledger(self.peer.name, self.incarnation, seq, epoch)
@@ -314,17 +313,21 @@ class Applier(Actor):
         await set_format(session, batch[0].format)
         await self._begin(session, batch)
         done: list = []
-        async for item, tables, scanned in parts_of(
-            huge, self.reader, self.sender, self.cache, self.incarnation
-        ):
-            await self.fitting.require(tables)
-            wanted = check.keys(item, tables, scanned, self.peer.name)
-            if wanted:
-                await self.lookups.fold(session, wanted)
-            incoming = check.check(item, tables, scanned, self.peer.name)
-            work = Work(item, scanned, incoming)
-            plan = await self._write([work], effort)
-            done.append((len(plan.records), plan.rows, int(item.last)))
+        # A reader of its own: the intake waits in the other one for what comes next.
+        reader = self.bus.reader(self.peer.name)
+        try:
+            async for item, tables, scanned in parts_of(
+                huge, reader, self.sender, self.cache, self.incarnation
+            ):
+                await self.fitting.require(tables)
+                wanted = check.keys(item, tables, scanned, self.peer.name)
+                if wanted:
+                    await self.lookups.fold(session, wanted)
+                incoming = check.check(item, tables, scanned, self.peer.name)
+                plan = await self._write([Work(item, scanned, incoming)], effort)
+                done.append((len(plan.records), plan.rows, int(item.last)))
+        finally:
+            await reader.close()
         await session.query("COMMIT")
         counts = self.board.counts
         for conflicts, rows, last in done:

@@ -117,10 +117,13 @@ class Examiner:
         self,
         tx: Transaction,
         nets: dict[NetKey, Net],
-        tombstones: Mapping[NetKey, Stamp],
+        tombstones: dict[NetKey, Stamp],
         locked: Set[NetKey] = frozenset(),
     ) -> Examined:
         """What of ``tx`` must be mended; ``tombstones`` as they stand in the database now.
+
+        They are raised by the late tombstones found here: what follows in the
+        batch was looked up before these are written, and must be above them too.
 
         ``locked`` keys have a tombstone that somebody else holds.
         """
@@ -146,6 +149,7 @@ class Examiner:
             if hidden and (net.stamp is None or lifted):
                 late = late_tombstone(unseen, self.own)
                 examined.late[at] = LateTombstone(net.table, net.key, late)
+                tombstones[at] = max(late, tombstones.get(at, ZERO))
         return examined
 
 

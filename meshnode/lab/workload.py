@@ -95,6 +95,12 @@ async def run(
     """
     names = regions or cluster.names
     servers = {name: cluster.server(name) for name in names}
+    down = [name for name, server in servers.items() if not server.running]
+    if down:
+        raise Refused(
+            f"the MySQL of {', '.join(down)} does not run, so nothing can be written there",
+            f"meshnode lab start-mysql {down[0]}",
+        )
     await asyncio.gather(*(_fill(server) for server in servers.values()))
     deadline = asyncio.get_running_loop().time() + seconds
     clients = [

@@ -335,9 +335,9 @@ class Assembler:
             if hit and not skipped:
                 raise self._stop(f"is {statement.verb} of the replicated table {hit}")
         elif kind is StatementClass.DML:
-            hit = self.maps.replicates(statement.tables)
-            if hit and not skipped:
-                raise self._stop(f"is {statement.verb} of {hit}, logged as a statement")
+            # Through views, triggers and functions it may change any table.
+            if not skipped:
+                raise self._stop(f"holds {statement.verb}, logged as a statement, not as rows")
         elif not skipped:
             raise self._stop(f"holds a statement that cannot be judged ({statement.verb})")
         if not self._inside:

@@ -20,11 +20,15 @@ from steps import QUICK
 
 from meshnode.lab.servers import Server
 from meshnode.mysql.control import Control
+from meshnode.mysql.events import HEADER_SIZE
+from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.rowimage import make_scanner
 from meshnode.mysql.schema import digest, quoted_table
 
 LENIENT = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO"
 """A client's ``sql_mode`` under which every value of the samples can be written."""
+
+STAMP_BYTES = 9
 
 Images = dict[bytes, bytes]
 """Wire key to row image."""
@@ -63,19 +67,26 @@ async def undisturbed(mesh: Mesh) -> None:
 
 
 async def same_images(mesh: Mesh, *tables: tuple[str, str]) -> dict[tuple[str, str], Images]:
-    """The rows of each ``(schema, table)`` as stored, equal in all regions, tombstones too.
+    """The rows of each ``(schema, table)`` as stored, equal in all regions.
 
-    Ends the nodes and deletes all rows.
+    Tombstones too, save that one may spell its key in another way.  Ends the
+    nodes and deletes all rows.
     """
     await undisturbed(mesh)
     await mesh.stop()
-    wanted = list(tables)
-    wanted += [("meshnode", f"t_{digest(*table)}") for table in tables]
-    found = [await asyncio.to_thread(_stored, server, wanted) for server in mesh.servers]
+    tombs = [("meshnode", f"t_{digest(*table)}") for table in tables]
+    found = [await asyncio.to_thread(_stored, server, [*tables, *tombs]) for server in mesh.servers]
     for at, images in enumerate(found[1:], 1):
-        for table in wanted:
+        for table in tables:
             assert images[table] == found[0][table], _difference(table, found[0], images, at)
+        for table, tomb in zip(tables, tombs, strict=True):
+            assert _stamps(images[tomb]) == _stamps(found[0][tomb]), f"tombstones of {table}"
     return {table: found[0][table] for table in tables}
+
+
+def _stamps(images: Images) -> list[bytes]:
+    """The stamps at the end of tombstone rows."""
+    return sorted(image[-STAMP_BYTES:] for image in images.values())
 
 
 def _difference(table: tuple[str, str], first: dict, other: dict, at: int) -> str:
@@ -126,3 +137,20 @@ def _empty(connection: pymysql.Connection, tables: Sequence[tuple[str, str]]) ->
         for schema, table in tables:
             cursor.execute(f"DELETE FROM {quoted_table(schema, table)}")
     connection.commit()
+
+
+Keys = dict[tuple[str, str], tuple[bytes, list[bytes]]]
+"""Schema and table to the body of its table map and the wire keys."""
+
+
+def inserted_keys(server: Server, before: GtidSet) -> Keys:
+    """The keys of all rows inserted since ``before``."""
+    found: Keys = {}
+    for event in rows_events(record(server, before)):
+        shape = event.table_map.shape
+        if event.rows.before is not None or shape.schema in ("meshnode", "mysql"):
+            continue
+        _, keys = found.setdefault((shape.schema, shape.table), (event.map_event[HEADER_SIZE:], []))
+        scan = make_scanner(event.table_map).scan_write
+        keys += (row[2] for row in scan(event.event, event.rows.start, event.rows.stop))
+    return found

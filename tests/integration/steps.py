@@ -14,17 +14,22 @@ from typing import NamedTuple
 
 from mesh import NAMES, Mesh, mesh_of
 
+from meshnode.bus.port import ORIGIN
+from meshnode.core.wire import Claim, Frame, Sender, decode
+from meshnode.limits import MIB
 from meshnode.mysql.control import Control
 from meshnode.mysql.schema import tombstone_table
+from meshnode.mysql.session import connect
 from meshnode.topology import Limits
 
 QUICK = Limits(heartbeat_seconds=0.2)
 """A faster pulse: a mesh settles in half a second."""
 
+READ_BYTES = 1 * MIB
 WAIT_SECONDS = 20.0
 LOOK_SECONDS = 0.02
 TRX_LOOK_SECONDS = 0.15
-"""``information_schema.innodb_trx`` stays as it was while it is read within 0.1 s of the last time."""
+"""``information_schema.innodb_trx`` shows old rows to whoever looks within 0.1 s of the last."""
 
 PLAIN = "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(40), n INT NOT NULL DEFAULT 0)"
 
@@ -221,3 +226,32 @@ async def lock_wait(sql: Control, held: int = 0) -> None:
         )
 
     await until(look, "a transaction that waits for a lock", look=TRX_LOOK_SECONDS)
+
+
+async def topic(mesh: Mesh, at: int) -> list[Frame | Claim]:
+    """The records of a region's topic up to the newest frame of its running node."""
+    node, _ = mesh.nodes[at]
+    sender = Sender(mesh.topology.mesh, at + 1, NAMES[at])
+    reader = node.bus.reader(NAMES[at])
+    found: list[Frame | Claim] = []
+    position, end = ORIGIN, node.board.tail.position
+    while position != end:
+        for record in await reader.read(position, READ_BYTES):
+            found.append(decode(record.payload, sender))
+            position = record.after
+            if position == end:
+                break
+    await reader.close()
+    return found
+
+
+@contextlib.asynccontextmanager
+async def gardening(mesh, at: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """One round of tombstone GC in a region, to be had at once."""
+    node, _ = mesh.nodes[at]
+    gardener = next(actor for actor in node.actors if actor.name == "gardener")
+    session = await connect(node.region, gardener.login, "test")
+    try:
+        yield lambda: gardener.drop_tombstones(session)
+    finally:
+        session.close()

@@ -1,13 +1,10 @@
 """Rows that can never apply: parked loudly one by one, the rest of their transaction applies."""
 
-import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 
-from steps import converged, run, running, sees, until
+from steps import converged, gardening, run, running, sees, until
 
 from meshnode.mysql.schema import tombstone_table
-from meshnode.mysql.session import connect
 
 
 async def letters(mesh, at: int, state: str = "open") -> list[tuple]:
@@ -180,15 +177,3 @@ async def test_a_parked_row_holds_tombstones_of_its_time(servers, tmp_path) -> N
             await two.execute("UPDATE meshnode.dead_letter SET state = 'closed'")
             await there()
             assert await two.value(f"SELECT COUNT(*) FROM {name}") == 0
-
-
-@contextlib.asynccontextmanager
-async def gardening(mesh, at: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """One round of tombstone GC in a region, to be had at once."""
-    node, _ = mesh.nodes[at]
-    gardener = next(actor for actor in node.actors if actor.name == "gardener")
-    session = await connect(node.region, gardener.login, "test")
-    try:
-        yield lambda: gardener.drop_tombstones(session)
-    finally:
-        session.close()

@@ -70,7 +70,7 @@ async def test_a_client_that_holds_one_key_of_a_batch(servers, tmp_path) -> None
 async def test_a_client_that_deletes_and_idles(servers, tmp_path) -> None:
     """A delete holds row and tombstone: one stream waits at that key, all goes on after it."""
     async with running(servers, tmp_path, regions=3) as mesh:
-        one, two, three = mesh.sql
+        one, _, three = mesh.sql
         await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x'), (2, 'x'), (3, 'x')")
         await mesh.settle()
         async with await mesh.session(1) as client:

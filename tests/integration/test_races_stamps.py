@@ -124,7 +124,8 @@ async def test_what_clients_write_into_the_stamp_columns_does_not_count(servers,
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await one.execute(
-            "INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin) VALUES (1, 'a', 5, 9), (2, 'b', 5, 9)"
+            "INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin)"
+            " VALUES (1, 'a', 5, 9), (2, 'b', 5, 9)"
         )
         await one.execute("UPDATE app.t SET _mesh_ts = 1, _mesh_origin = 7 WHERE id = 1")
         await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 2)

@@ -1,4 +1,4 @@
-"""Tables that change or differ while the mesh runs: streams wait, say why, and go on by themselves."""
+"""Tables that change or differ while the mesh runs: streams wait, say why, and then go on."""
 
 import asyncio
 import contextlib

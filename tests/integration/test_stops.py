@@ -3,14 +3,13 @@
 import pytest
 from steps import converged, run, running, sees, waits
 
-
 STOPS = {
     "TRUNCATE": ("TRUNCATE TABLE app.t",),
     "DROP": ("DROP TABLE app.t",),
     "RENAME": ("RENAME TABLE app.t TO app.gone",),
     "ALTER": ("ALTER TABLE app.t DROP COLUMN n",),
     "logged as a statement": (
-        "SET SESSION binlog_format = STATEMENT",
+        "SET SESSION binlog_format = STATEMENT, transaction_isolation = 'REPEATABLE-READ'",
         "UPDATE app.t SET v = 'statement'",
     ),
     "XA": (

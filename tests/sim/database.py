@@ -24,6 +24,7 @@ class Client:
     logged: Logged
     rows: dict[int, tuple[Stamp, int] | None] = field(default_factory=dict)
     tombs: dict[int, Stamp] = field(default_factory=dict)
+    made: list[tuple[int, int]] = field(default_factory=list)
     deleted: list[tuple[int, Stamp]] = field(default_factory=list)
 
 
@@ -64,6 +65,7 @@ class Database:
 
     def _put(self, client: Client, key: int, row, triggers: bool) -> None:
         value = self.journal.new_value()
+        client.made.append((key, value))
         if row is None:
             new = (Stamp(self.clock, self.number) if triggers else ZERO, value)
             client.logged.statements.append((WRITE, image(key, new), []))
@@ -98,7 +100,7 @@ class Database:
             self.locks.tombs.discard(key)
             self.data.tombs[key] = max(stamp, self.data.tombs.get(key, ZERO))
         self.binlog.append(client.logged)
-        self.journal.committed(self.number, client.rows, client.deleted, client.triggers)
+        self.journal.committed(self.number, client)
 
     def rollback(self, client: Client) -> None:
         self.clients.remove(client)

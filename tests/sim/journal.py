@@ -39,6 +39,9 @@ class Journal:
     def __init__(self) -> None:
         self.values = 0
         self.writes: dict[int, Write] = {}
+        self.passed: dict[int, frozenset[int]] = {}
+        """What was seen by values that their own transaction wrote over: of a transaction in
+        parts a peer may show one, while the last is on its way as a lift."""
         self.deletes: dict[tuple, frozenset[int]] = {}
         self.history: dict[Key, list[Change]] = defaultdict(list)
         self.seen: dict[Key, set[int]] = defaultdict(set)
@@ -49,14 +52,16 @@ class Journal:
         self.values += 1
         return self.values
 
-    def committed(self, region: int, rows: dict, deleted: list, stamped: bool) -> None:
-        """A client's transaction: the rows it left (``None``: none) and the deletes on its way."""
-        for key, stamp in deleted:
+    def committed(self, region: int, client) -> None:
+        """A client's transaction: the rows it left (``None``: none) and what it did on its way."""
+        for key, value in client.made:
+            self.passed[value] = frozenset(self.seen[region, key])
+        for key, stamp in client.deleted:
             self.deletes[(key, tuple(stamp))] = frozenset(self.seen[region, key])
-        for key, row in rows.items():
+        for key, row in client.rows.items():
             seen = frozenset(self.seen[region, key])
             if row is not None:
-                self.writes[row[1]] = Write(region, key, seen, stamped)
+                self.writes[row[1]] = Write(region, key, seen, client.triggers)
             self._show(region, key, "local", None if row is None else row[1])
 
     def applied(self, region: int, before, after) -> None:
@@ -92,7 +97,7 @@ class Journal:
             if after.source == "local" or not write.stamped:
                 continue
             if after.value is not None:
-                seen = self.writes[after.value].seen
+                seen = self.passed[after.value]
             else:
                 seen = self.deletes.get(after.by, frozenset())
             if value in seen or value in self.records:

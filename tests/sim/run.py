@@ -24,7 +24,9 @@ def run(
             failures[seed] = f"{type(error).__name__}: {error}"
             if show:
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                print(f"seed {seed}: {failures[seed]} ({place.name}, line {place.lineno})")
+                print(
+                    f"seed {seed}: {failures[seed]} ({place.name}, line {place.lineno})", flush=True
+                )
             if first_only:
                 break
     return total, failures

@@ -324,3 +324,14 @@ def test_only_keys_that_end_with_a_whole_row_are_looked_up():
         partial=[(T, wire_key(5), True, s(20))],
     )
     assert keys_to_look_up([net_effects(tx, KNOWN)]) == {at(T, 1), at(T, 4)}
+
+
+def test_what_follows_a_late_tombstone_in_one_batch_must_be_above_it():
+    """Its own tombstone was looked up before the late one is written."""
+    examiner, tombstones = Examiner(OWN, 0), {}
+    hidden = transaction(delete(T, (1, s(30, PEER))))
+    assert examiner.examine(hidden, net_effects(hidden, KNOWN), tombstones).late
+    below, above = (transaction(write(T, (1, s(ts)))) for ts in (31, 32))
+    lifts = examiner.examine(below, net_effects(below, KNOWN), tombstones).lifts
+    assert lifts[K].reason is Reason.TOMBSTONE
+    assert examiner.examine(above, net_effects(above, KNOWN), tombstones).lifts == {}
