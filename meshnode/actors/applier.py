@@ -14,7 +14,7 @@ from collections import deque
 from meshnode.accounts import Account
 from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.fitting import Fitting
-from meshnode.actors.intake import Intake, Mark, Ready, TableCache, parts_of
+from meshnode.actors.intake import Intake, Mark, Ready, TableCache, parts_of, tables_of
 from meshnode.actors.kernel import Actor, Mailbox
 from meshnode.actors.parking import apply_parking
 from meshnode.actors.watcher import View
@@ -232,7 +232,7 @@ class Applier(Actor):
                 or (ready.format and batch[0].format and ready.format != batch[0].format)
             ):
                 break
-            if any(forms.setdefault(table.digest, table) is not table for table in ready.tables):
+            if any(forms.setdefault(table.digest, table) is not table for table in ready.used):
                 break
             batch.append(ready)
             rows += ready.rows
@@ -261,7 +261,7 @@ class Applier(Actor):
         name = self.peer.name
         for ready in batch:
             if ready.item is not None and ready.item.entries:
-                await self.fitting.require(ready.tables)
+                await self.fitting.require(ready.used)
                 wanted |= check.keys(ready.item, ready.tables, ready.scanned, name)
         if wanted:
             await self.lookups.fold(session, wanted)
@@ -319,7 +319,7 @@ class Applier(Actor):
             async for item, tables, scanned in parts_of(
                 huge, reader, self.sender, self.cache, self.incarnation
             ):
-                await self.fitting.require(tables)
+                await self.fitting.require(tables_of(item, tables))
                 wanted = check.keys(item, tables, scanned, self.peer.name)
                 if wanted:
                     await self.lookups.fold(session, wanted)

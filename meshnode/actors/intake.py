@@ -51,12 +51,16 @@ class Huge(NamedTuple):
 
 @dataclass(slots=True)
 class Ready:
-    """One step of a stream: an item, a huge transaction, or only a mark (heartbeat, void parts)."""
+    """One step of a stream: an item, a huge transaction, or only a mark (heartbeat, void parts).
+
+    ``tables`` are the frame's, which the item's numbers mean; ``used`` those that it touches.
+    """
 
     mark: Mark
     format: bytes = b""
     item: Item | None = None
     tables: tuple[Table, ...] | list[Table] = ()
+    used: tuple[Table, ...] | list[Table] = ()
     scanned: tuple[Scanned, ...] | list[Scanned] = ()
     huge: Huge | None = None
     rows: int = 0
@@ -140,7 +144,8 @@ class Intake:
             size = sum(len(op.rows) for op in item.ops)
             scanned = scan(item, tables, self.sender.name)
             rows = sum(len(op.found) for op in scanned)
-            ready = Ready(mark, content.fde, item, tables, scanned, None, rows, size)
+            used = tables_of(item, tables)
+            ready = Ready(mark, content.fde, item, tables, used, scanned, None, rows, size)
             await self.outbox.put(ready, size + ITEM_WEIGHT)
 
     def _acknowledged(self, body: str) -> None:
@@ -165,6 +170,13 @@ class Intake:
         return Mark(
             seq, tx_id, position, self.ledger.epoch, self.frontier, self.heard_us, commit_us
         )
+
+
+def tables_of(item: Item, tables: list[Table]) -> list[Table]:
+    """The tables that ``item`` touches; wrong numbers are left to the check of the item."""
+    numbers = {op.table for op in item.ops}
+    numbers.update(entry.table for entry in item.entries)
+    return [tables[number] for number in sorted(numbers) if 0 <= number < len(tables)]
 
 
 async def parts_of(

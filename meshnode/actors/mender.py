@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from meshnode.actors.board import Board
 from meshnode.core.change import (
     Mended,
+    Net,
     NetKey,
     Table,
     Transaction,
@@ -31,8 +32,7 @@ from meshnode.core.wire import HEARTBEAT, Item
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.mending import LATE, Mending, key_hash
-from meshnode.mysql.records import raw
+from meshnode.mysql.mending import LATE, Mending
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Mender:
         """Take over the keys that were held back before this process started."""
         rows = await self.mending.session.query(
             "SELECT digest, HEX(row_key), seen_ts, seen_origin, base_ts, base_origin, base_row"
-            " FROM meshnode.mend"
+            f" FROM meshnode.mend WHERE base_row <> {LATE}"
         )
         for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row in rows:
             self.held[(str(digest), bytes.fromhex(str(key)))] = Mended(
@@ -93,6 +93,7 @@ class Mender:
         await self._meet(batch)
         await self._fold(batch)
         nets = [net_effects(tx, self.known) for tx in batch]
+        self._add_held_bases(nets)
         wanted = keys_to_look_up(nets)
         keys = {at: net.key for each in nets for at, net in each.items() if at in wanted}
         tombstones, locked = await self.mending.tombstones(keys.items())
@@ -148,7 +149,7 @@ class Mender:
                 lifts[at] = lift
         late = [tombstone for each in examined for tombstone in each.late.values()]
         for tombstone in await self.mending.bury(late, fde):
-            await self._hold_late(tombstone)
+            await self.mending.hold_late(tombstone)
         await self.mending.lift(early, fde, lambda: self.board.promised)
         await self.mending.lift(list(lifts.values()), fde, lambda: self.board.promised)
         for lift in (*early, *lifts.values()):
@@ -158,13 +159,15 @@ class Mender:
                 )
         self.board.counts["late_tombstones"] += len(late)
 
-    async def _hold_late(self, late) -> None:
-        await self.mending.session.query(
-            "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
-            f" base_ts, base_origin, base_row, at) VALUES ('{late.table.digest}',"
-            f"{raw(key_hash(late.key))},{raw(late.key)},{late.stamp.ts},{late.stamp.origin},"
-            f"0,0,{LATE},UTC_TIMESTAMP(6))"
-        )
+    def _add_held_bases(self, nets: list[dict[NetKey, Net]]) -> None:
+        """A write over a version that was held back has replaced what that one replaced, too."""
+        if not self.held:
+            return
+        for each in nets:
+            for net in each.values():
+                note = self.held.get((net.table.digest, net.key))
+                if note is not None:
+                    net.replaced = max(net.replaced, note.base)
 
     def _bases(self, examined: Examined) -> dict[NetKey, Mended]:
         """What rows of this transaction replaced that the stream has never shown."""

@@ -47,7 +47,8 @@ class Lift:
     """One row to lift: its key, the stamp seen, and the version it replaced.
 
     ``seen`` is ``None`` where the image did not show it: then whatever version
-    stands is lifted.  ``image`` is the row as published nowhere, for the record of an overtaken
+    stands is lifted.  ``shown`` is the image as JSON text where only that was
+    kept.  ``image`` is the row as published nowhere, for the record of an overtaken
     lift: ``(rows, start, stop)``, or ``None`` where no full image is at hand.
     """
 
@@ -58,6 +59,7 @@ class Lift:
     base_row: bool
     reason: Reason
     image: tuple[bytes, int, int] | None
+    shown: str | None = None
     fate: Fate | None = None
 
 

@@ -67,7 +67,6 @@ class Kind(StrEnum):
     UPDATE_DELETE = "update/delete"
     DELETE_UPDATE = "delete/update"
     DELETE_DELETE = "delete/delete"
-    MISSING_ROW = "missing row"
     OVERTAKEN = "overtaken"
     LATE_DELETE = "late delete"
 

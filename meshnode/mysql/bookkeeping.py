@@ -86,6 +86,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         f"base_ts {_STAMP}",
         f"base_origin {_ID}",
         "base_row TINYINT NOT NULL",
+        "image JSON NULL",
         "at DATETIME(6) NOT NULL",
         "PRIMARY KEY (digest, key_hash)",
     ),

@@ -56,43 +56,63 @@ class Leftovers:
         """Try every held-back key once; how many were lifted and how many overtaken."""
         rows = await self.session.query(
             "SELECT m.digest, HEX(m.row_key), m.seen_ts, m.seen_origin, m.base_ts, m.base_origin,"
-            " m.base_row, t.schema_name, t.table_name FROM meshnode.mend m"
+            " m.base_row, m.image, t.schema_name, t.table_name FROM meshnode.mend m"
             f" LEFT JOIN meshnode.tables t ON t.digest = m.digest LIMIT {ROWS_A_ROUND}"
         )
         if not rows:
             return 0, 0
         lifts: list[Lift] = []
         late: list[LateTombstone] = []
-        for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row, schema, name in rows:
-            wire = bytes.fromhex(str(key))
-            table = await self.tables.named(str(schema), str(name)) if schema else None
-            if table is None:
-                await self._forget([(str(digest), wire)])
-                continue
-            seen = Stamp(seen_ts, seen_origin)
-            if base_row == LATE:
-                late.append(LateTombstone(table, wire, seen))
-            else:
-                base = Stamp(base_ts, base_origin)
-                lifts.append(
-                    Lift(table, wire, seen if seen != ZERO else None, base, bool(base_row),
-                         Reason.LOCKED, None)
-                )  # fmt: skip
+        for row in rows:
+            await self._sort(row, lifts, late)
         await self.lookups.fold(
             self.session,
             [(each.table, each.key) for each in (*lifts, *late) if each.table.folds is not None],
         )
-        locked = await self.mending.bury(late, fde)
-        await self._forget([(each.table.digest, each.key) for each in late if each not in locked])
+        below = await self._bury(late, fde, promised)
         await self.mending.lift(lifts, fde, promised, hold=False)
         overtaken = [lift for lift in lifts if lift.fate is Fate.OVERTAKEN]
-        await self._forget([(lift.table.digest, lift.key) for lift in overtaken])
-        lifted = sum(lift.fate is Fate.LIFTED for lift in lifts)
+        await self._forget([(lift.table.digest, key_hash(lift.key)) for lift in overtaken])
+        lifted = sum(lift.fate is Fate.LIFTED for lift in (*lifts, *below))
         return lifted, len(overtaken)
 
+    async def _sort(self, row: tuple, lifts: list[Lift], late: list[LateTombstone]) -> None:
+        """Make a row of ``meshnode.mend`` a lift or a late tombstone again."""
+        digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row, image, *names = row
+        wire = bytes.fromhex(str(key))
+        schema, name = names
+        table = await self.tables.named(str(schema), str(name)) if schema else None
+        seen = Stamp(seen_ts, seen_origin)
+        if table is None:
+            await self._forget([(str(digest), key_hash(wire, late=base_row == LATE))])
+        elif base_row == LATE:
+            late.append(LateTombstone(table, wire, seen))
+        else:
+            lifts.append(
+                Lift(
+                    table, wire, seen if seen != ZERO else None, Stamp(base_ts, base_origin),
+                    bool(base_row), Reason.LOCKED, None, None if image is None else str(image),
+                )
+            )  # fmt: skip
+
+    async def _bury(
+        self, late: Sequence[LateTombstone], fde: bytes, promised: Callable[[], int]
+    ) -> list[Lift]:
+        """Write late tombstones whose lock is gone, and lift the rows that stand below them."""
+        locked = await self.mending.bury(late, fde)
+        buried = [each for each in late if each not in locked]
+        try:
+            below = await self.mending.rows_below(buried)
+        except Busy:
+            return []
+        await self.mending.lift(below, fde, promised)
+        await self._forget([(each.table.digest, key_hash(each.key, late=True)) for each in buried])
+        return below
+
     async def _forget(self, keys: Sequence[tuple[str, bytes]]) -> None:
+        """Take entries out of ``meshnode.mend``: table digest and key hash."""
         if keys:
-            pairs = ",".join(f"('{digest}',{raw(key_hash(key))})" for digest, key in keys)
+            pairs = ",".join(f"('{digest}',{raw(hashed)})" for digest, hashed in keys)
             await self.session.query(
                 f"DELETE FROM meshnode.mend WHERE (digest, key_hash) IN ({pairs})"
             )

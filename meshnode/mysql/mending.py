@@ -46,9 +46,13 @@ LATE = 2
 """In ``mend.base_row``: not a lift but a late tombstone that met a lock."""
 
 
-def key_hash(key: bytes) -> bytes:
-    """16 bytes that stand for a key of any length."""
-    return hashlib.blake2b(key, digest_size=16).digest()
+def key_hash(key: bytes, late: bool = False) -> bytes:
+    """16 bytes that stand for a key of any length.
+
+    A late tombstone and a lift of the same key may wait at the same time.
+    """
+    person = b"late" if late else b""
+    return hashlib.blake2b(key, digest_size=16, person=person).digest()
 
 
 async def halve(entries: Sequence, work: Callable[[Sequence], Awaitable[None]], size: int) -> list:
@@ -147,7 +151,8 @@ class Mending:
             lift.fate = Fate.HELD
         held = [lift for lift in lifts if lift.fate is Fate.HELD and hold]
         for start in range(0, len(held), limits.MEND_ROWS):
-            await self.session.query(self._mend_rows(held[start : start + limits.MEND_ROWS]))
+            chunk = held[start : start + limits.MEND_ROWS]
+            await self.session.query(self._mend_rows(chunk, images=True))
 
     async def _in_transaction(self, body: Callable[[], Awaitable[None]]) -> None:
         await self.session.query(b"BEGIN")
@@ -202,19 +207,26 @@ class Mending:
         for lift, fate in fates:
             lift.fate = fate
 
-    def _mend_rows(self, lifts: Sequence[Lift]) -> str:
+    def _mend_rows(self, lifts: Sequence[Lift], images: bool = False) -> str:
         values = []
         for lift in lifts:
             seen = lift.seen or ZERO
             values.append(
                 f"('{lift.table.digest}',{raw(key_hash(lift.key))},{raw(lift.key)},{seen.ts},"
                 f"{seen.origin},{lift.base.ts},{lift.base.origin},{int(lift.base_row)},"
-                "UTC_TIMESTAMP(6))"
+                f"{self._image(lift) if images else 'NULL'},UTC_TIMESTAMP(6))"
             )
         return (
             "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
-            f" base_ts, base_origin, base_row, at) VALUES {','.join(values)}"
+            f" base_ts, base_origin, base_row, image, at) VALUES {','.join(values)}"
         )
+
+    def _image(self, lift: Lift) -> str:
+        """The row that was seen as a JSON literal, for the record of an overtaken lift."""
+        if lift.image is None:
+            return text(lift.shown)
+        rows, start, stop = lift.image
+        return image_json(lift.table.shape, rows[start:stop], self.charsets)
 
     def _unmend(self, lifts: Sequence[Lift]) -> str:
         keys = ",".join(f"('{lift.table.digest}',{raw(key_hash(lift.key))})" for lift in lifts)
@@ -222,15 +234,45 @@ class Mending:
 
     def _overtaken(self, lift: Lift, row: Stamp | None, tomb: Stamp) -> ConflictRow:
         shape = lift.table.shape
-        image = None
-        if lift.image is not None:
-            rows, start, stop = lift.image
-            image = rows[start:stop]
         return ConflictRow(
             shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain",
             f"changed again before it could be published: {lift.reason}", max(row or ZERO, tomb),
-            lift.seen or ZERO, "NULL", image_json(shape, image, self.charsets), self.own, 0, "",
+            lift.seen or ZERO, "NULL", self._image(lift), self.own, 0, "",
         )  # fmt: skip
+
+    async def hold_late(self, late: LateTombstone) -> None:
+        """Leave a late tombstone that met a lock to ``meshnode.mend``."""
+        await self.session.query(
+            "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
+            f" base_ts, base_origin, base_row, at) VALUES ('{late.table.digest}',"
+            f"{raw(key_hash(late.key, late=True))},{raw(late.key)},{late.stamp.ts},"
+            f"{late.stamp.origin},0,0,{LATE},UTC_TIMESTAMP(6))"
+        )
+
+    async def rows_below(self, late: Sequence[LateTombstone]) -> list[Lift]:
+        """Own rows that a tombstone buried late stands above: they must be lifted over it.
+
+        They were judged when the tombstone was not there yet.  Raises Busy when
+        one of them is locked.
+        """
+        lifts: list[Lift] = []
+        by_table: dict[Table, dict[NetKey, LateTombstone]] = defaultdict(dict)
+        for tombstone in late:
+            at = (tombstone.table, tombstone.table.fold(tombstone.key))
+            by_table[tombstone.table][at] = tombstone
+        for table, group in by_table.items():
+            keys = [tombstone.key for tombstone in group.values()]
+            rows = await read_stamps(
+                self.session, self.lookup(table), table, keys, FOR_SHARE_NOWAIT
+            )
+            for at, row in rows.items():
+                tombstone = group[at]
+                if row < tombstone.stamp:
+                    lifts.append(
+                        Lift(table, tombstone.key, row, tombstone.stamp, False,
+                             Reason.TOMBSTONE, None)
+                    )  # fmt: skip
+        return lifts
 
     async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
         """Write late tombstones; those that met a lock are returned."""
