@@ -94,14 +94,7 @@ async def run(
     clients in each region.
     """
     names = regions or cluster.names
-    servers = {name: cluster.server(name) for name in names}
-    down = [name for name, server in servers.items() if not server.running]
-    if down:
-        raise Refused(
-            f"the MySQL of {', '.join(down)} does not run, so nothing can be written there",
-            f"meshnode lab start-mysql {down[0]}",
-        )
-    await asyncio.gather(*(_fill(server) for server in servers.values()))
+    servers = await fill(cluster, names)
     deadline = asyncio.get_running_loop().time() + seconds
     clients = [
         Client(
@@ -120,6 +113,19 @@ async def run(
     for client in clients:
         total.add(client.counts)
     return total
+
+
+async def fill(cluster: Cluster, names: list[str] | None = None) -> dict[str, Server]:
+    """Make what is missing of the hot set in all regions (or those named); their servers."""
+    servers = {name: cluster.server(name) for name in names or cluster.names}
+    down = [name for name, server in servers.items() if not server.running]
+    if down:
+        raise Refused(
+            f"the MySQL of {', '.join(down)} does not run, so nothing can be written there",
+            f"meshnode lab start-mysql {down[0]}",
+        )
+    await asyncio.gather(*(_fill(server) for server in servers.values()))
+    return servers
 
 
 class Client:

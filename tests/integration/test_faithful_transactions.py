@@ -144,8 +144,12 @@ async def images(sql: Control) -> None:
 
 
 SHAPES: list[Callable[[Control], Awaitable[None]]] = [
-    savepoints, replaces, upserts, many_tables, moves, cascades, compressed, routines, copied, images,
+    savepoints, replaces, upserts, many_tables, moves, cascades, compressed, routines, copied,
+    images,
 ]  # fmt: skip
+
+LIFTED = (cascades, images)
+"""No trigger stamps a cascaded row, and no partial image can be published."""
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -165,11 +169,11 @@ async def test_every_shape_of_transaction(server_pool, tmp_path, at) -> None:
                 await shape(client)
             await undisturbed(mesh)
             rows = {name: await mesh.same(f"app.{name}") for name in TABLES}
-            assert (mesh.count("lifts") > lifts) == (shape is images), shape.__name__
+            assert (mesh.count("lifts") > lifts) == (shape in LIFTED), shape.__name__
         assert mesh.count("conflicts") == 0
         # The rows that the triggers wrote came as rows: nothing fired twice.
         logged = [row[1] for row in rows["logged"]]
         assert logged.count("gone 41") == logged.count("change 40") == 1
         assert [row[:2] for row in rows["child"]] == [(10, 9), (11, 9), (30, 3)]
-        assert dict(rows["grandchild"]) == {100: 10, 200: None, 300: 30}
+        assert [row[:2] for row in rows["grandchild"]] == [(100, 10), (200, None), (300, 30)]
         await same_images(mesh, *NAMES)

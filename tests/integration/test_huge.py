@@ -105,8 +105,8 @@ def holds_a_part(payload: bytes) -> bool:
 async def test_an_origin_that_dies_in_the_middle_publishes_it_again(servers, tmp_path) -> None:
     """The claim of the successor voids the parts that stand there; numbers go on after them.
 
-    Needed: voiding.  Without it the peer waits for a last part that never comes, or
-    applies the half of one telling with that of the other.
+    Needed: voiding.  Without it the first part of the second telling is out of order, and
+    every reader of the stream halts there.
     """
     async with running(servers, tmp_path, TABLE, limits=PARTS) as mesh:
         one, two = mesh.sql
@@ -125,6 +125,7 @@ async def test_an_origin_that_dies_in_the_middle_publishes_it_again(servers, tmp
         claim = len(found) - 1 - found[::-1].index("claim")
         assert found[claim - 1] == "part", "the node did not die in the middle"
         assert found.count("last") == 1
+        assert applier(mesh, 1, 0).state.restarts == 0
         assert mesh.count("conflicts") == mesh.count("lifts") == 0
         await two.execute("UPDATE app.t SET n = 5 WHERE id = 7")
         await converged(mesh)

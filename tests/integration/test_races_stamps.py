@@ -119,7 +119,7 @@ async def test_what_clients_write_into_the_stamp_columns_does_not_count(servers,
     """T8: triggers overwrite it; where a trigger is gone, the tailer lifts under its own name.
 
     Needed: the tailer's test of the origin.  Without it a row of another origin
-    is published under a stamp that its peers hold for a duplicate.
+    is published under the name of a region that never wrote it.
     """
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
@@ -135,10 +135,14 @@ async def test_what_clients_write_into_the_stamp_columns_does_not_count(servers,
         await two.execute("INSERT INTO app.t (id, v) VALUES (3, 'unstamped')")
         await two.execute("UPDATE app.t SET v = 'keeps the stamp' WHERE id = 1")
         await two.execute("UPDATE app.t SET v = 'forged', _mesh_origin = 1 WHERE id = 2")
+        future = await two.value(NOW) + HOUR_US
+        await two.execute(
+            f"INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin) VALUES (4, 'foreign', {future}, 9)"
+        )
         rows = await converged(mesh)
-        assert [row[1] for row in rows] == ["keeps the stamp", "forged", "unstamped"]
-        assert [row[-1] for row in rows] == [2, 2, 2]
-        assert mesh.count("lifts") == 3
+        assert [row[1] for row in rows] == ["keeps the stamp", "forged", "unstamped", "foreign"]
+        assert [row[-1] for row in rows] == [2, 2, 2, 2]
+        assert mesh.count("lifts") == 4
 
 
 async def test_deletes_that_no_trigger_saw_get_their_tombstone(servers, tmp_path) -> None:
