@@ -34,6 +34,9 @@ from meshnode.topology import Region
 SURPRISES = 20
 """Plans made anew for one batch before the stream starts again."""
 
+PATIENT_SURPRISES = 5
+"""After so many even an exact item is taken apart, in case the images do not fit the rows here."""
+
 DUPLICATES = 2
 """Times that a duplicate key counts as a surprise before it counts as another unique key's."""
 
@@ -153,6 +156,7 @@ class Applier(Actor):
                 self.board.counts["replans"] += 1
                 effort.deep = True
                 effort.surprises += 1
+                effort.split = effort.surprises > PATIENT_SURPRISES
                 if effort.surprises > SURPRISES:
                     raise
                 await self._pause(effort)

@@ -66,11 +66,10 @@ class Board:
         self.ancestry = Ancestry(limits.BASES_KEPT, self.own)
         self._claimed = asyncio.Event()
 
-    def claim(self, epoch: int, incarnation: int) -> None:
-        """This process now holds ``epoch``."""
-        self.epoch, self.incarnation = epoch, incarnation
+    def claim(self) -> None:
+        """This process now holds its epoch, and knows the end of its topic."""
         self._claimed.set()
 
     async def claimed(self) -> None:
-        """Wait until this process has taken the region over."""
+        """Wait until this process has taken the region over for the first time."""
         await self._claimed.wait()

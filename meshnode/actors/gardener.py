@@ -98,6 +98,8 @@ class Gardener(Actor):
 
     async def retain(self) -> None:
         """Let the bus forget what every member has applied of the own stream."""
+        if self.board.raising or not self.board.tail.position:
+            return
         members = [peer.id for peer in self.view.now.peers(self.region.name)]
         applied = [self.board.acknowledged.get(member) for member in members]
         await self.writer.retain(applied, time.time())

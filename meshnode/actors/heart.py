@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import orjson
 
-from meshnode import __version__
+from meshnode import __version__, limits
 from meshnode.accounts import Account
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor, State
 from meshnode.core.frontier import frontier
-from meshnode.errors import Fenced
+from meshnode.errors import Fenced, Retry
 from meshnode.mysql.mending import CLOCK
 from meshnode.mysql.records import raw, text
 from meshnode.mysql.session import Session, connect
@@ -75,17 +75,21 @@ class Heart(Actor):
         # Raised before the row is written: a lift meanwhile must already clear it.
         board.promised = promise
         tail = board.tail
+        epoch = board.epoch
         await session.query("BEGIN")
         try:
             await session.query(
                 f"UPDATE meshnode.member SET tail_position = {raw(tail.position)},"
                 f" tail_seq = {tail.seq}, tail_gtids = {text(tail.gtids)},"
-                f" tail_frontier = {tail.frontier}, tail_epoch = {board.epoch}"
-                f" WHERE epoch = {board.epoch}"
+                f" tail_frontier = {tail.frontier}, tail_epoch = {epoch}"
+                f" WHERE epoch = {epoch}"
             )
-            if session.found != 1 and not board.raising:
+            if session.found != 1:
+                # The statement may have waited behind this node's own new claim.
+                if board.raising or board.epoch != epoch:
+                    raise Retry("the node is claiming its stream anew")
                 raise Fenced(
-                    f"region {self.region.name}: meshnode.member no longer has epoch {board.epoch}",
+                    f"region {self.region.name}: meshnode.member no longer has epoch {epoch}",
                     "another node of this region took over: run only one",
                 )
             await session.query(
@@ -103,12 +107,18 @@ class Heart(Actor):
         """When the oldest client transaction began, in microseconds since 1970."""
         own = ",".join(map(str, sorted(self.board.threads))) or "0"
         # trx_started is in the time zone of the server's host, whatever the session's is.
-        rows = await session.query(
-            "SELECT /*+ SET_VAR(time_zone = 'SYSTEM') */"
-            " TIMESTAMPDIFF(MICROSECOND, MIN(trx_started), NOW(6))"
-            " FROM information_schema.innodb_trx"
-            f" WHERE trx_mysql_thread_id NOT IN ({own}) AND trx_mysql_thread_id <> 0"
-        )
+        try:
+            rows = await session.query(
+                "SELECT /*+ SET_VAR(time_zone = 'SYSTEM') */"
+                " TIMESTAMPDIFF(MICROSECOND, MIN(trx_started), NOW(6))"
+                " FROM information_schema.innodb_trx"
+                f" WHERE trx_mysql_thread_id NOT IN ({own}) AND trx_mysql_thread_id <> 0"
+            )
+        except Retry:
+            # 3854: a client's statement with a 4-byte character cannot be shown (9.7.4).
+            if session.closed:
+                raise
+            return now - limits.FRONTIER_OPEN_TX_US
         age = rows[0][0] if rows else None
         return None if age is None else now - max(0, int(str(age)))
 

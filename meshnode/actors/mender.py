@@ -90,6 +90,8 @@ class Mender:
     async def draft(self, batch: list[Transaction]) -> Draft:
         """The draft of one batch, whatever it needs mended being committed."""
         promised = self.examiner.promised
+        # Heartbeats come through here every second, also when nothing is written.
+        await self.mending.session.keep_alive()
         await self._meet(batch)
         await self._fold(batch)
         nets = [net_effects(tx, self.known) for tx in batch]

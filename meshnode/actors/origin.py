@@ -24,7 +24,7 @@ from meshnode.actors.takeover import (
     read_own_end,
 )
 from meshnode.actors.watcher import View
-from meshnode.bus.port import Bus, BusWriter
+from meshnode.bus.port import Bus, BusWriter, Position
 from meshnode.core.change import Transaction
 from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
@@ -135,30 +135,36 @@ class Origin(Actor):
 
     async def _take_over(self, session: Session) -> tuple[Member, Ledger]:
         """Fence whoever wrote before, also this process's own former try; the topic's end."""
-        await self.writer.close()
-        self.board.raising = True
+        board = self.board
+        board.raising = True
         try:
-            kill = self.apply_login.user if not self.board.epoch else None
+            await self.writer.close()
+            kill = self.apply_login.user if not board.epoch else None
             epoch = await raise_epoch(session, kill)
             member = await read_member(session)
             if member.epoch != epoch:
                 raise Retry(f"another process of {self.region.name} is starting at this moment")
-            self.board.claim(epoch, member.incarnation)
+            board.epoch, board.incarnation = epoch, member.incarnation
+            await self.writer.open(OPEN_SECONDS)
+            end = await append_claim(self.writer, member)
+            ledger = await self._read_own_end(member, end)
         finally:
-            self.board.raising = False
-        await self.writer.open(OPEN_SECONDS)
-        end = await append_claim(self.writer, member)
-        reader = self.bus.reader(self.region.name)
-        try:
-            ledger, _ = await read_own_end(reader, member, self.sender, end)
-        finally:
-            await reader.close()
+            board.raising = False
         if ledger.epoch != epoch:
             raise Fenced(
                 f"the stream of {self.region.name} was claimed with epoch {ledger.epoch}, "
                 f"above this node's {epoch}",
                 "run one node for each region",
             )
-        self.board.tail = Tail(end, ledger.seq, ledger.resume, ledger.promised)
-        self.board.promised = max(self.board.promised, ledger.promised)
+        board.tail = Tail(end, ledger.seq, ledger.resume, ledger.promised)
+        board.promised = max(board.promised, ledger.promised)
+        board.claim()
         return member, ledger
+
+    async def _read_own_end(self, member: Member, end: Position) -> Ledger:
+        reader = self.bus.reader(self.region.name)
+        try:
+            ledger, _ = await read_own_end(reader, member, self.sender, end)
+        finally:
+            await reader.close()
+        return ledger

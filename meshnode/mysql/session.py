@@ -10,6 +10,7 @@ Errors of the driver are translated here, by number, into the reactions of
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from asyncmy import converters
@@ -24,6 +25,9 @@ from meshnode.mysql.control import CONNECT_SECONDS, Login, tls_context
 from meshnode.topology import Region
 
 SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
+
+IDLE_SECONDS = 10.0
+"""Well below ``wait_timeout``, which is short so that a lost session lets go of its locks."""
 
 _PINNED = (
     f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
@@ -79,6 +83,7 @@ class Session:
         self._connection = connection
         self.server = server
         self.found = 0
+        self._used = time.monotonic()
         self.format: bytes | None = None
         """The format description that BINLOG statements of this session follow now."""
 
@@ -92,6 +97,7 @@ class Session:
         Raises Busy (locked), Replan (1032), Park (the row cannot stand here),
         Halt (privileges, missing tables), Retry (everything else).
         """
+        self._used = time.monotonic()
         try:
             self.found = await self._connection.query(sql)
             result = self._connection._result
@@ -104,6 +110,11 @@ class Session:
             if translated.lost:
                 self.close()
             raise translated.error from error
+
+    async def keep_alive(self) -> None:
+        """Say something to the server if nothing was said for a while: it ends idle sessions."""
+        if time.monotonic() - self._used > IDLE_SECONDS:
+            await self.query(b"DO 0")
 
     async def value(self, sql: str) -> object:
         """The first column of the first row, or ``None``."""

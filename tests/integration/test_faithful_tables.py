@@ -1,7 +1,4 @@
-"""Every kind of table: odd names, many columns, large rows, hidden columns, partitions.
-
-LOAD DATA is here too, because it needs servers of its own.
-"""
+"""Every kind of table: odd names, many columns, large rows, hidden columns, partitions."""
 
 from faithful import lent_mesh, same_images, transaction, undisturbed
 from steps import run
