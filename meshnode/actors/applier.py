@@ -165,11 +165,12 @@ class Applier(Actor):
                 await self._row_error(session, batch, effort, error)
                 if effort.pause < 0:
                     self._done(pending, batch, effort)
-            except Retry:
+            except Retry as error:
                 await self._undo(session)
                 if session.closed:
                     raise
                 self.board.counts["retries"] += 1
+                self.state.set("running", f"tries again: {error.what}")
                 effort.items = max(1, len(batch) // 2)
                 await self._pause(effort)
             else:

@@ -13,11 +13,11 @@ import uuid
 
 from asyncmy import errors as driver
 from asyncmy.connection import Connection
-from asyncmy.protocol import MysqlPacket
 
 from meshnode.errors import Halt, Retry
 from meshnode.mysql.control import Login
 from meshnode.mysql.gtid import GtidSet
+from meshnode.mysql.packets import Packets
 from meshnode.mysql.session import connect_raw, translate
 from meshnode.topology import Region
 
@@ -31,8 +31,9 @@ _POSITION_LOST = 1236
 class Stream:
     """Packets of the dump, in order; each is a status byte and one whole event."""
 
-    def __init__(self, connection: Connection, server: str) -> None:
+    def __init__(self, connection: Connection, packets: Packets, server: str) -> None:
         self._connection = connection
+        self._packets = packets
         self.server = server
 
     @property
@@ -46,18 +47,13 @@ class Stream:
         connection is lost or the server stays silent beyond its heartbeat.
         """
         try:
-            packet: MysqlPacket = await self._connection.read_packet()
+            return await self._packets.read(_SILENCE_SECONDS)
         except asyncio.CancelledError:
             self.close()
             raise
         except (driver.MySQLError, OSError, RuntimeError) as error:
             self.close()
             raise self._translated(error) from error
-        data = packet.get_all_data()
-        if data[:1] != b"\0":
-            self.close()
-            raise Retry(f"the binlog dump of {self.server} ended")
-        return data
 
     def _translated(self, error: Exception) -> Exception:
         code = error.args[0] if error.args else 0
@@ -93,12 +89,12 @@ async def open_stream(region: Region, login: Login, after: GtidSet) -> Stream:
         encoded = after.encode()
         reader_id = secrets.randbelow(2**31) + 2**31
         request = struct.pack("<HIIQI", _BINLOG_THROUGH_GTID, reader_id, 0, 4, len(encoded))
-        await connection._execute_command(_COM_BINLOG_DUMP_GTID, request + encoded)
-        connection._read_timeout = None
+        packets = Packets(connection._transport)
+        packets.send(bytes((_COM_BINLOG_DUMP_GTID,)) + request + encoded)
     except (driver.MySQLError, OSError, RuntimeError) as error:
         connection.close()
         raise translate(error, server).error from error
     except BaseException:
         connection.close()
         raise
-    return Stream(connection, server)
+    return Stream(connection, packets, server)

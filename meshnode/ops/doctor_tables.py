@@ -25,6 +25,7 @@ def _rule(name: str, about: str) -> None:
 
 _rule("primary-key", "every replicated table has a primary key of its own")
 _rule("key-type", "no FLOAT or DOUBLE in a primary key")
+_rule("key-collation", "the collation of every text key tells which values are equal")
 _rule("key-prefix", "no primary key covers only part of a column")
 _rule("key-length", "every key fits the bookkeeping")
 _rule("engine", "every replicated table is InnoDB")

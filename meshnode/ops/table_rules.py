@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from meshnode.core.shape import Column, FieldType, describe
 from meshnode.mysql.catalog import Table
+from meshnode.mysql.lookup import UNSURE_COLLATIONS
 from meshnode.mysql.schema import ORIGIN_COLUMN, STAMP_COLUMNS, TS_COLUMN
 
 GENERATED_KEY = "my_row_id"
@@ -32,7 +33,9 @@ class Fault:
 
 def faults(table: Table) -> list[Fault]:
     """Everything that keeps ``table`` from being replicated, stamp columns of another type too."""
-    rules = (_engine, _key, _key_types, _key_prefix, _key_length, _stamp_types, _labels)
+    rules = (
+        _engine, _key, _key_types, _key_collations, _key_prefix, _key_length, _stamp_types, _labels,
+    )  # fmt: skip
     return [fault for rule in rules for fault in rule(table)]
 
 
@@ -99,6 +102,20 @@ def _key_types(table: Table) -> list[Fault]:
         )
         for column in table.shape.key_columns
         if column.type in (FieldType.FLOAT, FieldType.DOUBLE)
+    ]
+
+
+def _key_collations(table: Table) -> list[Fault]:
+    return [
+        Fault(
+            "key-collation",
+            f"key column `{column.name}` has the collation {column.collation}: MySQL does not "
+            "tell which of its values are equal",
+            f"use {UNSURE_COLLATIONS[column.collation]} for it everywhere, or exclude the table "
+            "in the topology",
+        )
+        for column in table.key
+        if column.collation in UNSURE_COLLATIONS
     ]
 
 

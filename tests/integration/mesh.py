@@ -37,7 +37,7 @@ class Mesh:
     """``servers[i]`` is region ``NAMES[i]`` with id ``i + 1``; ``sql[i]`` its administrator."""
 
     def __init__(
-        self, servers: Sequence, folder: Path, tables: Sequence[str], limits: Limits
+        self, servers: Sequence, folder: Path, tables: Sequence[str], limits: Limits | None = None
     ) -> None:
         self.servers = list(servers)
         self.folder = folder
@@ -57,14 +57,14 @@ class Mesh:
                 for at, server in enumerate(servers)
             ),
             accounts=Accounts(**source),
-            limits=limits,
+            limits=limits or Limits(),
         )
         self.sql: list[Control] = []
         self.nodes: dict[int, tuple[Node, asyncio.Task]] = {}
 
     async def connect(self) -> None:
         """Administrator sessions and the accounts of the nodes."""
-        for at, server in enumerate(self.servers):
+        for at in range(len(self.servers)):
             self.sql.append(await self.session(at))
             accounts = {role: secrets(self.topology, NAMES[at], role) for role in ("tail", "apply")}
             schemas = {table.split(".")[0] for table in self.topology.replicate.tables}
@@ -190,7 +190,7 @@ class Mesh:
 
 @contextlib.asynccontextmanager
 async def mesh_of(
-    servers: Sequence, folder: Path, *tables: str, limits: Limits = Limits()
+    servers: Sequence, folder: Path, *tables: str, limits: Limits | None = None
 ) -> AsyncIterator[Mesh]:
     """A connected mesh without tables and with no node running."""
     mesh = Mesh(servers, folder, tables or ("app.*",), limits)
