@@ -267,13 +267,16 @@ class Applier(Actor):
         for ready in batch:
             if ready.item is not None and ready.item.entries:
                 await self.fitting.require(ready.used)
-                wanted |= check.keys(ready.item, ready.tables, ready.scanned, name)
+                if ready.incoming is None:
+                    wanted |= check.keys(ready.item, ready.tables, ready.scanned, name)
         if wanted:
             await self.lookups.fold(session, wanted)
         for ready in batch:
             item = ready.item
             if item is not None and item.entries:
-                incoming = check.check(item, ready.tables, ready.scanned, name)
+                incoming = ready.incoming
+                if incoming is None:
+                    incoming = check.check(item, ready.tables, ready.scanned, name)
                 works.append(Work(item, ready.scanned, incoming))
         return works
 

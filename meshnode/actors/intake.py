@@ -15,7 +15,7 @@ from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox
 from meshnode.bus.port import BusReader, Position, Record
 from meshnode.core.change import Table
-from meshnode.core.check import Scanned, scan
+from meshnode.core.check import Incoming, Scanned, check, scan
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import PART, Frame, Item, Sender, decode
 from meshnode.mysql.maps import make_table
@@ -53,7 +53,9 @@ class Huge(NamedTuple):
 class Ready:
     """One step of a stream: an item, a huge transaction, or only a mark (heartbeat, void parts).
 
-    ``tables`` are the frame's, which the item's numbers mean; ``used`` those that it touches.
+    ``incoming`` are the checked entries, ``None`` while character keys have to be
+    learnt from MySQL first.  ``tables`` are the frame's, which the item's numbers
+    mean; ``used`` those that it touches.
     """
 
     mark: Mark
@@ -62,6 +64,7 @@ class Ready:
     tables: tuple[Table, ...] | list[Table] = ()
     used: tuple[Table, ...] | list[Table] = ()
     scanned: tuple[Scanned, ...] | list[Scanned] = ()
+    incoming: list[Incoming] | None = None
     huge: Huge | None = None
     rows: int = 0
     size: int = 0
@@ -145,7 +148,12 @@ class Intake:
             scanned = scan(item, tables, self.sender.name)
             rows = sum(len(op.found) for op in scanned)
             used = tables_of(item, tables)
-            ready = Ready(mark, content.fde, item, tables, used, scanned, None, rows, size)
+            incoming = None
+            if all(table.folds is None for table in used):
+                incoming = check(item, tables, scanned, self.sender.name)
+            ready = Ready(
+                mark, content.fde, item, tables, used, scanned, incoming, None, rows, size
+            )
             await self.outbox.put(ready, size + ITEM_WEIGHT)
 
     def _acknowledged(self, body: str) -> None:
