@@ -50,7 +50,7 @@ class Effort:
 
     def reset(self) -> None:
         """A batch went through: the next one starts afresh and may be larger."""
-        self.deep = self.wait = self.split = False
+        self.deep = self.wait = self.split = self.park = False
         self.surprises = self.duplicates = 0
         self.pause = 0.002
 
@@ -162,9 +162,7 @@ class Applier(Actor):
                 await self._pause(effort)
             except RowError as error:
                 await self._undo(session)
-                await self._row_error(session, batch, effort, error)
-                if effort.pause < 0:
-                    self._done(pending, batch, effort)
+                self._row_error(batch, effort, error)
             except Retry as error:
                 await self._undo(session)
                 if session.closed:
@@ -190,12 +188,10 @@ class Applier(Actor):
         effort.grow()
         self.state.set("running")
 
-    async def _row_error(
-        self, session: Session, batch: list[Ready], effort: Effort, error: RowError
-    ) -> None:
+    def _row_error(self, batch: list[Ready], effort: Effort, error: RowError) -> None:
         """A row does not go in: look again, halve, reorder, and at last park it.
 
-        Sets ``effort.pause`` negative when the batch was applied after all.
+        Parking is a try like the others: it may meet a lock or a surprise, too.
         """
         if error.code == 1062 and effort.duplicates < DUPLICATES:
             effort.duplicates += 1
@@ -203,16 +199,17 @@ class Applier(Actor):
         elif len(batch) > 1:
             effort.items = max(1, len(batch) // 2)
             effort.duplicates = 0
-        elif error.code == 1062 and not effort.split and batch[0].huge is None:
+        elif error.code == 1062 and not effort.split:
             effort.split = True
         elif batch[0].huge is not None:
             raise Halt(
                 f"a row of the huge transaction {batch[0].huge.tx_id} cannot apply: {error.what}",
                 "remove the cause in this region; the transaction is tried again by itself",
             )
+        elif effort.park or batch[0].item is None or not batch[0].item.entries:
+            raise error
         else:
-            await self._fence_and(session, batch, lambda: apply_parking(self, batch[0]))
-            effort.pause = -1.0
+            effort.park, effort.items = True, 1
 
     async def _pause(self, effort: Effort) -> None:
         await asyncio.sleep(effort.pause)
@@ -227,6 +224,7 @@ class Applier(Actor):
         batch: list[Ready] = []
         rows = 0
         forms: dict[str, object] = {}
+        format_bytes = b""
         limit = self.view.now.limits.batch_rows
         for ready in pending:
             if batch and (
@@ -234,19 +232,26 @@ class Applier(Actor):
                 or rows + ready.rows > limit
                 or ready.huge is not None
                 or batch[0].huge is not None
-                or (ready.format and batch[0].format and ready.format != batch[0].format)
+                or ready.refusal is not None
+                or (ready.format and format_bytes and ready.format != format_bytes)
             ):
                 break
             if any(forms.setdefault(table.digest, table) is not table for table in ready.used):
                 break
             batch.append(ready)
             rows += ready.rows
+            format_bytes = format_bytes or ready.format
         return batch
 
     async def _try(self, session: Session, batch: list[Ready], effort: Effort) -> None:
         """One whole try at ``batch``: everything or an error."""
+        if batch[0].refusal is not None:
+            raise batch[0].refusal
         if batch[0].huge is not None:
             await self._try_huge(session, batch, effort)
+            return
+        if effort.park:
+            await self._fence_and(session, batch, lambda: apply_parking(self, batch[0]))
             return
         works = await self._works(session, batch)
         format_bytes = next((ready.format for ready in batch if ready.format), b"")
@@ -264,11 +269,18 @@ class Applier(Actor):
         works: list[Work] = []
         wanted: set = set()
         name = self.peer.name
+        # All at once: a change of definitions between two would forget what the first taught.
+        await self.fitting.require(
+            dict.fromkeys(
+                table
+                for ready in batch
+                if ready.item is not None and ready.item.entries
+                for table in ready.used
+            )
+        )
         for ready in batch:
-            if ready.item is not None and ready.item.entries:
-                await self.fitting.require(ready.used)
-                if ready.incoming is None:
-                    wanted |= check.keys(ready.item, ready.tables, ready.scanned, name)
+            if ready.item is not None and ready.item.entries and ready.incoming is None:
+                wanted |= check.keys(ready.item, ready.tables, ready.scanned, name)
         if wanted:
             await self.lookups.fold(session, wanted)
         for ready in batch:

@@ -26,12 +26,13 @@ class PeerProgress:
 
 @dataclass
 class Tail:
-    """The end of the own topic: the newest acknowledged frame."""
+    """The end of the own topic: the newest acknowledged frame, and the epoch that held there."""
 
     position: bytes = b""
     seq: int = 0
     gtids: str = ""
     frontier: int = 0
+    epoch: int = 0
 
 
 @dataclass

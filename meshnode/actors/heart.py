@@ -74,6 +74,8 @@ class Heart(Actor):
         promise = frontier(now, oldest, max(heard, default=None), board.promised)
         # Raised before the row is written: a lift meanwhile must already clear it.
         board.promised = promise
+        # While the stream is claimed anew, the tail is still that of the epoch before: told
+        # as the new one's, a successor would take the frames behind it for void.
         tail = board.tail
         epoch = board.epoch
         await session.query("BEGIN")
@@ -81,7 +83,7 @@ class Heart(Actor):
             await session.query(
                 f"UPDATE meshnode.member SET tail_position = {raw(tail.position)},"
                 f" tail_seq = {tail.seq}, tail_gtids = {text(tail.gtids)},"
-                f" tail_frontier = {tail.frontier}, tail_epoch = {epoch}"
+                f" tail_frontier = {tail.frontier}, tail_epoch = {tail.epoch}"
                 f" WHERE epoch = {epoch}"
             )
             if session.found != 1:

@@ -18,6 +18,7 @@ from meshnode.core.change import Table
 from meshnode.core.check import Incoming, Scanned, check, scan
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import PART, Frame, Item, Sender, decode
+from meshnode.errors import Halt
 from meshnode.mysql.maps import make_table
 
 READ_BYTES = 1024 * 1024
@@ -55,7 +56,8 @@ class Ready:
 
     ``incoming`` are the checked entries, ``None`` while character keys have to be
     learnt from MySQL first.  ``tables`` are the frame's, which the item's numbers
-    mean; ``used`` those that it touches.
+    mean; ``used`` those that it touches.  A ``refusal`` ends the stream: it is raised
+    when its turn comes, and its mark means nothing.
     """
 
     mark: Mark
@@ -68,6 +70,7 @@ class Ready:
     huge: Huge | None = None
     rows: int = 0
     size: int = 0
+    refusal: Halt | None = None
 
 
 class Report(msgspec.Struct):
@@ -118,7 +121,18 @@ class Intake:
         self.frontier = 0
 
     async def run(self) -> None:
-        """Read for ever; Halt on what the ledger or the bus refuses."""
+        """Read until the ledger, the bus or the check of an item refuses to go on.
+
+        The refusal goes to the outbox, behind what came before it: raised here it
+        would end the applier too, and at every new start before that was applied.
+        """
+        try:
+            await self._read()
+        except Halt as refusal:
+            nothing = self._mark(self.ledger.seq, "", self.position, 0)
+            await self.outbox.put(Ready(nothing, refusal=refusal), 0)
+
+    async def _read(self) -> None:
         while True:
             for record in await self.reader.read(self.position, READ_BYTES):
                 await self._record(record)
@@ -160,11 +174,12 @@ class Intake:
         """The peer says how far it has applied the own stream."""
         try:
             applied = msgspec.json.decode(body, type=Report).applied
-        except msgspec.MsgspecError:
+            own = applied.get(str(self.board.own))
+            position = None if own is None else bytes.fromhex(own[2])
+        except (msgspec.MsgspecError, ValueError):
             return
-        own = applied.get(str(self.board.own))
-        if own is not None:
-            self.board.acknowledged[self.sender.region] = bytes.fromhex(own[2])
+        if position is not None:
+            self.board.acknowledged[self.sender.region] = position
 
     async def _part(self, item: Item, mark: Mark, record: Record, fde: bytes) -> None:
         if self.open is None:

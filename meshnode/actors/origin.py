@@ -6,6 +6,7 @@ is no other checkpoint.
 """
 
 import asyncio
+from itertools import takewhile
 
 from meshnode.accounts import Account
 from meshnode.actors.board import Board, Tail
@@ -29,7 +30,7 @@ from meshnode.core.change import Transaction
 from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
 from meshnode.core.wire import Sender
-from meshnode.errors import Fenced, Retry
+from meshnode.errors import Fenced, Halt, Retry
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.lookup import read_collations
@@ -67,6 +68,7 @@ class Origin(Actor):
         self.writer = writer
         self.board = board
         self.sender = Sender(view.now.mesh, region.id, region.name)
+        self.epochs: set[int] = set()
 
     async def run(self) -> None:
         """Resume from the topic's end and publish until something fails."""
@@ -96,8 +98,9 @@ class Origin(Actor):
             f" WHERE origin = {self.region.id} AND seq = 0 AND state IN ('skipped', 'closed')"
         )
         limits = self.view.now.limits
+        any_case = bool(await session.value("SELECT @@lower_case_table_names"))
         assembler = Assembler(
-            TableMaps(active, lookups.charsets), notices, limits.part_bytes,
+            TableMaps(active, lookups.charsets, any_case), notices, limits.part_bytes,
             [str(tx_id) for (tx_id,) in skipped],
         )  # fmt: skip
         max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
@@ -108,8 +111,8 @@ class Origin(Actor):
         )  # fmt: skip
         await mender.load()
         stream = await open_stream(self.region, self.tail_login, resume)
-        transactions: Mailbox[Transaction] = Mailbox(4 * limits.frame_target_bytes)
-        drafts: Mailbox[Draft] = Mailbox(DRAFTS_WAITING)
+        transactions: Mailbox[Transaction | Halt] = Mailbox(4 * limits.frame_target_bytes)
+        drafts: Mailbox[Draft | Halt] = Mailbox(DRAFTS_WAITING)
         self.running()
         try:
             async with asyncio.TaskGroup() as group:
@@ -120,15 +123,23 @@ class Origin(Actor):
             stream.close()
 
     async def _mend(
-        self, mender: Mender, inbox: Mailbox[Transaction], outbox: Mailbox[Draft]
+        self, mender: Mender, inbox: Mailbox[Transaction | Halt], outbox: Mailbox[Draft | Halt]
     ) -> None:
-        kept: list[Transaction] = []
+        kept: list[Transaction | Halt] = []
         while True:
             if not kept:
                 await inbox.wait()
                 kept = inbox.take(self.view.now.limits.frame_target_bytes)
-            batch = [tx for tx in kept if tx.format == kept[0].format]
-            # A format description only changes between transactions, never back and forth.
+            first = kept[0]
+            if isinstance(first, Halt):
+                await outbox.put(first, 1)
+                return
+            batch = list(
+                takewhile(
+                    lambda tx, fde=first.format: not isinstance(tx, Halt) and tx.format == fde,
+                    kept,
+                )
+            )
             kept = kept[len(batch) :]
             self.board.format = batch[0].format
             await outbox.put(await mender.draft(batch), 1)
@@ -140,7 +151,7 @@ class Origin(Actor):
         try:
             await self.writer.close()
             kill = self.apply_login.user if not board.epoch else None
-            epoch = await raise_epoch(session, kill)
+            epoch = await raise_epoch(session, kill, self.epochs)
             member = await read_member(session)
             if member.epoch != epoch:
                 raise Retry(f"another process of {self.region.name} is starting at this moment")
@@ -156,7 +167,7 @@ class Origin(Actor):
                 f"above this node's {epoch}",
                 "run one node for each region",
             )
-        board.tail = Tail(end, ledger.seq, ledger.resume, ledger.promised)
+        board.tail = Tail(end, ledger.seq, ledger.resume, ledger.promised, epoch)
         board.promised = max(board.promised, ledger.promised)
         board.claim()
         return member, ledger

@@ -17,6 +17,9 @@ from meshnode.mysql.leftovers import Letter
 from meshnode.mysql.records import LetterRow, image_json, key_json, write_letters
 from meshnode.mysql.session import RowError
 
+DUPLICATE = 1062
+"""MySQL's number for a unique value that another row has."""
+
 if TYPE_CHECKING:
     from meshnode.actors.applier import Applier
 
@@ -24,8 +27,7 @@ if TYPE_CHECKING:
 async def apply_parking(applier: "Applier", ready: Ready) -> None:
     """Apply what can be applied of ``ready`` in the open transaction; park the rest."""
     work = applier.parking_work
-    parked: list[tuple[Incoming, RowError]] = []
-    await _attempt(applier, work, work.incoming, parked)
+    parked = await _unable(applier, work)
     shape_rows = []
     for incoming, error in parked:
         table = incoming.at[0]
@@ -41,6 +43,23 @@ async def apply_parking(applier: "Applier", ready: Ready) -> None:
         )  # fmt: skip
     await write_letters(applier.applying.session, shape_rows)
     applier.board.counts["parked"] += len(parked)
+
+
+async def _unable(applier: "Applier", work: Work) -> list[tuple[Incoming, RowError]]:
+    """Apply what can be applied of ``work``; the outcomes that cannot, each with its error.
+
+    A half may have failed on a unique value that a row of another half still
+    held: what met a duplicate is tried again, together, as long as that helps.
+    """
+    parked: list[tuple[Incoming, RowError]] = []
+    await _attempt(applier, work, work.incoming, parked)
+    while True:
+        again = [incoming for incoming, error in parked if error.code == DUPLICATE]
+        left = [each for each in parked if each[1].code != DUPLICATE]
+        await _attempt(applier, work, again, left)
+        if len(left) == len(parked):
+            return parked
+        parked = left
 
 
 async def _attempt(

@@ -7,19 +7,23 @@ from meshnode.actors.takeover import Member
 from meshnode.bus.port import BusWriter
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Frame, encode
+from meshnode.errors import Halt
 
 
 async def publish(
-    writer: BusWriter, inbox: Mailbox[Draft], ledger: Ledger, member: Member, board: Board
+    writer: BusWriter, inbox: Mailbox[Draft | Halt], ledger: Ledger, member: Member, board: Board
 ) -> None:
     """Append a frame for each draft, for ever; ``ledger`` says where the count stands.
 
     A draft without items is not appended: its resume position travels with the
-    next one, at the latest with the next heartbeat.
+    next one, at the latest with the next heartbeat.  A :class:`Halt` in place of a draft
+    is raised: all that was read before it is published.
     """
     while True:
         await inbox.wait()
         for draft in inbox.take(1):
+            if isinstance(draft, Halt):
+                raise draft
             if not draft.items:
                 continue
             for item in draft.items:
@@ -35,4 +39,6 @@ async def publish(
             position = await writer.append(encode(frame))
             board.counts["published_frames"] += 1
             if draft.items[-1].last:
-                board.tail = Tail(position, ledger.seq, draft.resume, ledger.promised)
+                board.tail = Tail(
+                    position, ledger.seq, draft.resume, ledger.promised, frame.epoch
+                )  # fmt: skip

@@ -5,7 +5,7 @@ import asyncio
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox
 from meshnode.core.change import Transaction
-from meshnode.errors import Fenced
+from meshnode.errors import Fenced, Halt
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.stream import Stream
 
@@ -17,26 +17,39 @@ TRANSACTION_WEIGHT = 200
 
 
 async def tail(
-    stream: Stream, assembler: Assembler, outbox: Mailbox[Transaction], board: Board
+    stream: Stream, assembler: Assembler, outbox: Mailbox[Transaction | Halt], board: Board
 ) -> None:
     """Feed packets to the assembler and its transactions to ``outbox``, for ever.
 
+    What cannot be streamed goes to ``outbox`` too, as the error, and ends the reading: raised
+    here, it would cancel what was read before it and is not published yet, at each new try.
     Raises Fenced when the binlog shows that a process with a higher epoch has
     taken the region over.
     """
     turn = 0
     epoch, notices = board.epoch, assembler.notices
     while True:
-        assembler.feed(await stream.read())
+        packet = await stream.read()
+        stop: Halt | None = None
+        try:
+            assembler.feed(packet)
+        except Halt as error:
+            stop = error
+        finally:
+            # Before anything waits, and also of the statement that stops the stream here:
+            # the appliers write on, and must look at the table again first.
+            if notices.definitions:
+                board.definitions += notices.definitions
+                notices.definitions = 0
         if assembler.out:
             for transaction in assembler.out:
                 await outbox.put(transaction, transaction.size + TRANSACTION_WEIGHT)
             assembler.out.clear()
             if notices.epoch > epoch:
                 break
-            if notices.definitions:
-                board.definitions += notices.definitions
-                notices.definitions = 0
+        if stop is not None:
+            await outbox.put(stop, 1)
+            return
         turn += 1
         if turn >= PACKETS_BETWEEN_TURNS:
             turn = 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from meshnode.bus.port import ORIGIN, BusReader, BusWriter, Position
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Claim, Sender, decode, encode
-from meshnode.errors import MeshError, Refused
+from meshnode.errors import Fenced, MeshError, Refused
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.records import text
 from meshnode.mysql.session import Session
@@ -57,8 +57,13 @@ async def read_member(session: Session) -> Member:
     )  # fmt: skip
 
 
-async def raise_epoch(session: Session, kill: str | None) -> int:
+async def raise_epoch(session: Session, kill: str | None, ours: set[int]) -> int:
     """Fence the predecessor; the new epoch.
+
+    ``ours`` has the epochs that this process found and tried to set, and gets the new
+    one; it is empty before the first try.  Later another epoch is that of a successor,
+    whose start killed this process's sessions: raising it once more would fence the
+    successor.  Raises Fenced then.
 
     Other sessions of the account ``kill`` (``None``: of nobody) are killed first,
     so that none of them holds the rows; what they had not committed is rolled
@@ -84,6 +89,13 @@ async def raise_epoch(session: Session, kill: str | None) -> int:
             " incarnation)"
         )
         epoch = int(str(await session.value("SELECT epoch FROM meshnode.member")))
+        if ours and epoch - 1 not in ours:
+            raise Fenced(
+                f"{session.server}: another process has raised the epoch to {epoch - 1}",
+                "run one node for each region",
+            )
+        # The answer to the COMMIT may be lost: both are ours then.
+        ours.update((epoch - 1, epoch))
         await session.query(f"UPDATE meshnode.applied SET epoch = {epoch}")
         await session.query("COMMIT")
     except BaseException:

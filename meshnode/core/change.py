@@ -120,7 +120,8 @@ class Net:
     ``replaced``: the highest version the transaction itself is known to have
     replaced.  ``unseen``: the highest before image whose delete may lack a
     tombstone.  ``tomb``: the highest tombstone the transaction wrote.
-    ``op, place``: where the last after image stands.
+    ``op, place``: where the last after image stands.  ``blind``: a row went whose
+    image did not show its stamp.
     """
 
     table: Table
@@ -133,6 +134,7 @@ class Net:
     partial: bool = False
     op: int = -1
     place: int = -1
+    blind: bool = False
 
 
 NetKey = tuple[Table, bytes]
@@ -214,6 +216,7 @@ def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net
             net.stamp, net.partial = stamp or ZERO, True
         else:
             gone(net, stamp or ZERO)
+            net.blind = net.blind or stamp is None
 
     for table, key, stamp in tombstones_of(tx, known):
         net = nets.setdefault((table, table.fold(key)), Net(table, key, None))

@@ -64,21 +64,24 @@ def scan(item: Item, tables: list[Table], stream: str) -> list[Scanned]:
 
 
 def keys(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) -> set:
-    """``(table, wire key)`` of every character key that must be folded before :func:`check`."""
+    """``(table, wire key)`` of every character key whose canonical form :func:`check` needs.
+
+    Also of those known already: what is known may be forgotten before it is used.
+    """
     wanted = set()
     for entry in item.entries:
         if not 0 <= entry.table < len(tables):
             raise malformed(stream, item, f"names table {entry.table} of {len(tables)}")
         table = tables[entry.table]
-        if table.folds is not None and entry.key not in table.folds:
+        if table.folds is not None:
             wanted.add((table, entry.key))
     for op in scanned:
         if op.table.folds is None:
             continue
         for row in op.found:
-            for key in (row[2], row[6]) if op.kind == UPDATE else (row[2],):
-                if key not in op.table.folds:
-                    wanted.add((op.table, key))
+            wanted.add((op.table, row[2]))
+            if op.kind == UPDATE:
+                wanted.add((op.table, row[6]))
     return wanted
 
 

@@ -149,6 +149,9 @@ class Examiner:
             unseen = net.unseen
             hidden = unseen is not None and (net.tomb is None or net.tomb < unseen)
             if hidden and (net.stamp is None or lifted):
+                if net.blind:
+                    # The row's stamp is not known, but it was there when this was committed.
+                    unseen = max(unseen, Stamp(tx.commit_us, 0))
                 late = late_tombstone(unseen, self.own)
                 examined.late[at] = LateTombstone(net.table, net.key, late)
                 tombstones[at] = max(late, tombstones.get(at, ZERO))

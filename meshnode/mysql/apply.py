@@ -31,7 +31,7 @@ from meshnode.mysql.schema import MESH_SCHEMA, tombstone_name
 from meshnode.mysql.session import RowError, Session
 
 STATEMENT_BYTES = 8 * 1024 * 1024
-"""Row images in one BINLOG statement, unless a single image is larger."""
+"""Events in one BINLOG statement, unless a single image is larger."""
 
 EVENT_BYTES = 1024 * 1024
 """Row images in one rows event, likewise."""
@@ -89,7 +89,10 @@ def images_of(shape: Shape, step: Step) -> Iterator[bytes]:
 
 
 def groups(steps: Iterable[Step]) -> Iterator[tuple[bytes, int]]:
-    """Statement groups (table map and rows event) and the bytes of images in each."""
+    """Statement groups (table map and rows event) and the bytes of images in each.
+
+    The table map may be much the larger part: it carries the names of all columns.
+    """
     for number, step in enumerate(steps, 1):
         shape = step.table.shape
         table_map = map_event(step.table.map_body, number)
@@ -120,11 +123,12 @@ def statements(steps: Iterable[Step], max_packet: int) -> Iterator[bytes]:
                 f"({max_packet} bytes) as a BINLOG statement",
                 1153,
             )
-        if held and (size + bytes_of_images > STATEMENT_BYTES or (size * 4 // 3) > max_packet // 2):
+        whole = size + len(group)
+        if held and (whole > STATEMENT_BYTES or whole * 4 // 3 + 64 > max_packet):
             yield binlog_statement(held)
             held, size = [], 0
         held.append(group)
-        size += bytes_of_images
+        size += len(group)
     if held:
         yield binlog_statement(held)
 

@@ -43,7 +43,7 @@ class Applying:
         self.lookups = lookups
         self.ancestry = ancestry
         self.max_packet = max_packet
-        self._tombstone_maps: dict[str, TombstoneMap] = {}
+        self._tombstone_maps: dict[Table, TombstoneMap] = {}
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
         """Lock the rows of all keys and read their stamps; tombstones where deletes need them.
@@ -86,9 +86,10 @@ class Applying:
             groups[at[0]].append((plan.keys[at], stamp, exists))
         events: list[bytes] = []
         for number, (table, rows) in enumerate(groups.items(), 1):
-            known = self._tombstone_maps.get(table.digest)
+            # By form: the digest stays when the key's type changes, the images do not.
+            known = self._tombstone_maps.get(table)
             if known is None:
-                known = self._tombstone_maps[table.digest] = TombstoneMap(table.shape)
+                known = self._tombstone_maps[table] = TombstoneMap(table.shape)
             events += known.raise_events(rows, number)
         if events:
             try:

@@ -117,7 +117,9 @@ class Assembler:
         if kind in _KINDS:
             self._rows(kind, event)
         elif kind == _TABLE_MAP:
-            self.maps.define(event)
+            # A map that cannot be read is a reason to skip a transaction.
+            if self._gtid not in self.skipped:
+                self._define(event)
         elif kind == _XID:
             self._end()
         elif kind in _GTIDS:
@@ -196,8 +198,15 @@ class Assembler:
 
     # Rows
 
+    def _define(self, event: bytes) -> None:
+        try:
+            self.maps.define(event)
+        except Halt as error:
+            # Without the transaction's name nobody could skip it.
+            raise self._stop(f"cannot be read: {error}") from error
+
     def _rows(self, kind: int, event: bytes) -> None:
-        if self._skip:
+        if self._skip or self._gtid in self.skipped:
             return
         rows = parse_rows(kind, event, _BODY)
         mapped = self.maps.get(rows.table_id)
@@ -214,8 +223,6 @@ class Assembler:
         if role is Role.IGNORED or role is Role.APPLIED:
             return
         if role is Role.REPLICATED:
-            if self._gtid in self.skipped:
-                return
             table = mapped.table
             assert table is not None
             self._replicated(table, _KINDS[kind], rows, event)
@@ -260,7 +267,7 @@ class Assembler:
     def _next_part(self, tx: Transaction) -> Transaction:
         """Close the part; only where no delete waits for the tombstone behind it."""
         self._emit(tx, last=False)
-        self._tx = Transaction(self._gtid, self._commit_us, part=tx.part + 1)
+        self._tx = Transaction(self._gtid, self._commit_us, part=tx.part + 1, mended=tx.mended)
         return self._tx
 
     def _tombstones(self, mapped: Mapped, rows: Rows, event: bytes, pairs: bool) -> None:
@@ -286,14 +293,14 @@ class Assembler:
                 if beat is not None:
                     self._open().beat = Beat(*beat)
         elif role is Role.MEND:
-            if not after:
-                for row in before:
-                    key = bytes.fromhex(row["row_key"][2:])
-                    self._open().mended[(row["digest"], key)] = Mended(
-                        Stamp(row["seen_ts"], row["seen_origin"]),
-                        Stamp(row["base_ts"], row["base_origin"]),
-                        bool(row["base_row"]),
-                    )
+            # Written before the rows and deleted behind them: a part has only the one or the other.
+            for row in after or before:
+                key = bytes.fromhex(row["row_key"][2:])
+                self._open().mended[(row["digest"], key)] = Mended(
+                    Stamp(row["seen_ts"], row["seen_origin"]),
+                    Stamp(row["base_ts"], row["base_origin"]),
+                    bool(row["base_row"]),
+                )
         elif role is Role.TABLES:
             self.maps.activate(before, after)
         elif role is Role.MEMBER:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from meshnode import limits
 from meshnode.core.change import Table
 from meshnode.core.shape import Column, FieldType
 from meshnode.mysql.lookup import Lookup, is_text
@@ -45,11 +46,14 @@ async def local_images(
     )
     asked = {lookup.token(key): table.fold(key) for key in keys}
     once = list(dict.fromkeys(keys))
-    rows = await session.query(
-        f"SELECT {lookup.select},JSON_OBJECT({pairs}) FROM {lookup.table}"
-        f" WHERE {lookup.where(once)} FOR UPDATE"
-    )
-    return {asked[lookup.row_token(row)]: _string(row[-1]) for row in rows}
+    found: dict[bytes, str] = {}
+    for start in range(0, len(once), limits.LOCK_KEYS):
+        rows = await session.query(
+            f"SELECT {lookup.select},JSON_OBJECT({pairs}) FROM {lookup.table}"
+            f" WHERE {lookup.where(once[start : start + limits.LOCK_KEYS])} FOR UPDATE"
+        )
+        found.update((asked[lookup.row_token(row)], _string(row[-1])) for row in rows)
+    return found
 
 
 def _string(value: object) -> str:

@@ -49,6 +49,7 @@ class Leftovers:
         self.max_packet = max_packet
         self.mending = Mending(session, own, lookups, lookups.charsets, max_packet)
         self.tables = LocalTables(session)
+        self._looked_to = 0
 
     # Held-back keys
 
@@ -199,8 +200,10 @@ class Leftovers:
         """Close letters whose key has reached a version at or above the parked one."""
         rows = await self.session.query(
             "SELECT id, HEX(body) FROM meshnode.dead_letter WHERE state = 'open' AND code > 0"
-            f" ORDER BY id LIMIT {ROWS_A_ROUND}"
+            f" AND id > {self._looked_to} ORDER BY id LIMIT {ROWS_A_ROUND}"
         )
+        # Round by round through all of them: the oldest may stay open for long.
+        self._looked_to = rows[-1][0] if len(rows) == ROWS_A_ROUND else 0
         closed = 0
         for number, body in rows:
             try:
@@ -231,6 +234,7 @@ class Leftovers:
             tomb = await read_stamps(
                 self.session, lookup, table, [key], FOR_SHARE_NOWAIT, tombstones=True
             )
-        except Busy:
+        except (Busy, Halt):
+            # Locked, or the table has other columns by now: neither says anything of the key.
             return None
         return max(row.get(at, ZERO), tomb.get(at, ZERO))

@@ -107,10 +107,18 @@ class TableMaps:
     """The table maps of one stream, and the tables that are replicated at its present place.
 
     ``known`` has the newest form of each replicated table seen, by digest.
+    ``any_case``: the server takes names in any case (``lower_case_table_names`` is not 0),
+    and logs statements as the client wrote them.
     """
 
-    def __init__(self, active: Iterable[tuple[str, str]], charsets: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        active: Iterable[tuple[str, str]],
+        charsets: Mapping[int, str],
+        any_case: bool = False,
+    ) -> None:
         self.charsets = charsets
+        self.any_case = any_case
         self.active = {digest(schema, name): (schema, name) for schema, name in active}
         self.known: dict[str, Table] = {}
         self._by_id: dict[int, Mapped] = {}
@@ -178,9 +186,14 @@ class TableMaps:
         """The first of ``names`` (``None``: a whole schema) that is replicated, or ''."""
         for schema, name in names:
             for active_schema, active_name in self.active.values():
-                if schema == active_schema and name in (None, active_name):
+                if self._same(schema, active_schema) and (
+                    name is None or self._same(name, active_name)
+                ):
                     return f"{active_schema}.{active_name}"
         return ""
+
+    def _same(self, said: str, name: str) -> bool:
+        return said == name or (self.any_case and said.casefold() == name.casefold())
 
 
 def _either(scan_rows: Callable, scan_pairs: Callable) -> Callable:

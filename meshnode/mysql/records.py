@@ -1,6 +1,6 @@
 """Rows of ``conflict_log`` and ``dead_letter``, written in the transaction they belong to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -11,6 +11,12 @@ from meshnode.mysql.rowvalues import key_values, row_values
 from meshnode.mysql.session import Session
 
 POLICY = "lww"
+
+INSERT_ROWS = 200
+"""Records in one INSERT statement."""
+
+INSERT_CHARACTERS = 1024 * 1024
+"""Their text (at most 4 bytes a character), unless a single record is longer."""
 
 
 def text(value: str | None) -> str:
@@ -67,13 +73,29 @@ async def write_conflicts(session: Session, rows: Iterable[ConflictRow]) -> None
         f"{row.winner_image},{row.loser_image},{row.origin},{row.seq},{text(row.tx_id)})"
         for row in rows
     ]
-    for start in range(0, len(values), 200):
+    for part in portions(values):
         await session.query(
             "INSERT INTO meshnode.conflict_log (at, schema_name, table_name, row_key, kind,"
             " certainty, policy, reason, winner_ts, winner_origin, loser_ts, loser_origin,"
-            " winner_image, loser_image, origin, seq, tx_id) VALUES "
-            + ",".join(values[start : start + 200])
+            " winner_image, loser_image, origin, seq, tx_id) VALUES " + ",".join(part)
         )
+
+
+def portions(values: Iterable[str]) -> Iterator[list[str]]:
+    """``values`` in order, as many together as one statement takes (at least one).
+
+    Two images of a row with a large blob are many times its size as text.
+    """
+    part: list[str] = []
+    size = 0
+    for value in values:
+        if part and (len(part) >= INSERT_ROWS or size + len(value) > INSERT_CHARACTERS):
+            yield part
+            part, size = [], 0
+        part.append(value)
+        size += len(value)
+    if part:
+        yield part
 
 
 class LetterRow(NamedTuple):

@@ -10,6 +10,7 @@ Errors of the driver are translated here, by number, into the reactions of
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Sequence
 
@@ -28,6 +29,17 @@ SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
 
 IDLE_SECONDS = 10.0
 """Well below ``wait_timeout``, which is short so that a lost session lets go of its locks."""
+
+_SILENCE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 4,
+    "TCP_USER_TIMEOUT": 60_000,
+}
+"""Seconds, seconds, probes, milliseconds; options that the system does not have are left out."""
+
+PACKET_MARGIN = 32
+"""Bytes of a packet that are not the statement's, rounded up."""
 
 _PINNED = (
     f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
@@ -84,6 +96,8 @@ class Session:
         self.server = server
         self.found = 0
         self._used = time.monotonic()
+        self.max_packet = 0
+        """The server's limit for one statement, in bytes; 0 until it is known."""
         self.format: bytes | None = None
         """The format description that BINLOG statements of this session follow now."""
 
@@ -95,9 +109,19 @@ class Session:
         """Run one statement; its rows, in the driver's types.
 
         Raises Busy (locked), Replan (1032), Park (the row cannot stand here),
-        Halt (privileges, missing tables), Retry (everything else).
+        Halt (privileges, missing tables, a statement larger than the server takes:
+        it would end the connection, and every new one), Retry (everything else).
         """
         self._used = time.monotonic()
+        if isinstance(sql, str):
+            sql = sql.encode("utf-8", "surrogateescape")
+        if 0 < self.max_packet < len(sql) + PACKET_MARGIN:
+            raise Halt(
+                f"{self.server}: a statement of {len(sql)} bytes ({sql[:40].decode('latin-1')}...) "
+                f"does not fit max_allowed_packet ({self.max_packet} bytes)",
+                f"SET GLOBAL max_allowed_packet to more than {len(sql) + PACKET_MARGIN} there; "
+                "it is tried again by itself",
+            )
         try:
             self.found = await self._connection.query(sql)
             result = self._connection._result
@@ -201,7 +225,23 @@ async def connect_raw(region: Region, login: Login, name: str) -> Connection:
         raise Retry(f"the MySQL of {region.name} ({address}) did not answer in time") from error
     except (driver.MySQLError, OSError, RuntimeError) as error:
         raise translate(error, f"{region.name} ({address})").error from error
+    _notice_silence(connection)
     return connection
+
+
+def _notice_silence(connection: Connection) -> None:
+    """Have the kernel end the connection when the server's machine answers no more.
+
+    A machine that lost its power or its network sends no reset.  Without this a
+    statement would wait for its answer for hours; a slow one may take its time.
+    """
+    wire = connection._transport.get_extra_info("socket")
+    if wire is None or wire.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    for option, value in _SILENCE.items():
+        number = getattr(socket, option, None)
+        if number is not None:
+            wire.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 async def connect(region: Region, login: Login, name: str) -> Session:
@@ -213,6 +253,7 @@ async def connect(region: Region, login: Login, name: str) -> Session:
     session = Session(await connect_raw(region, login, name), f"{region.name} ({region.mysql})")
     try:
         await session.query(_PINNED)
+        session.max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
         names = ", ".join(f"@@session.{variable}" for variable in _ASSERTED)
         values = (await session.query(f"SELECT {names}"))[0]
         for (variable, wanted), value in zip(_ASSERTED.items(), values):

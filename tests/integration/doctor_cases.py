@@ -80,6 +80,7 @@ CASES = [
         "CREATE TABLE app.p (a TEXT, PRIMARY KEY (a(3)))",
     ),
     refuse(
+        "key-collation",
         "key-length",
         "app.l",
         "3073 bytes",

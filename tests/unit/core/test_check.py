@@ -221,7 +221,8 @@ def test_character_keys_are_asked_for_before_the_check():
     wanted = keys(item, [table], scanned, "east")
     assert wanted == {(table, wire_key("anna")), (table, wire_key("Bert"))}
     table.folds = {wire_key("anna"): b"ANNA"}
-    assert keys(item, [table], scanned, "east") == {(table, wire_key("Bert"))}
+    # Known keys too: they may be forgotten before the others are learnt.
+    assert keys(item, [table], scanned, "east") == wanted
     table.folds[wire_key("Bert")] = b"BERT"
     assert [each.at for each in check(item, [table], scanned, "east")] == [
         (table, b"ANNA"),

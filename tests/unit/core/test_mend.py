@@ -335,3 +335,12 @@ def test_what_follows_a_late_tombstone_in_one_batch_must_be_above_it():
     lifts = examiner.examine(below, net_effects(below, KNOWN), tombstones).lifts
     assert lifts[K].reason is Reason.TOMBSTONE
     assert examiner.examine(above, net_effects(above, KNOWN), tombstones).lifts == {}
+
+
+@pytest.mark.parametrize(("shown", "late"), [(None, s(901)), (s(10, PEER), s(11)), (ZERO, s(1))])
+def test_a_delete_whose_image_hides_the_stamp_is_buried_above_its_commit(shown, late):
+    """A MINIMAL image has only the key; a tombstone at 1 would lose to the row at every peer."""
+    tx = Transaction("a:1", 900, partial=[(T, wire_key(1), False, shown)])
+    examined = examine(tx)
+    assert [each.stamp for each in examined.late.values()] == [late]
+    assert summary(publish(examined))[0][:3] == (wire_key(1), REMOVE, late)

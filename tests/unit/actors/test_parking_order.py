@@ -1,0 +1,81 @@
+"""Which rows of an item are parked: only those that cannot stand, whatever the halves met."""
+
+import pytest
+
+from meshnode.actors import parking
+from meshnode.core.check import Incoming
+from meshnode.core.plan import Plan, Work
+from meshnode.core.wire import REMOVE, TRANSACTION, UPSERT, Entry, Item
+from meshnode.mysql.session import RowError
+
+
+class Database:
+    """One table ``key -> unique value`` with savepoints; a value 'poison' is never taken."""
+
+    def __init__(self, rows: dict[bytes, str]) -> None:
+        self.rows = rows
+        self.saved: dict[str, dict[bytes, str]] = {}
+        self.session = self
+        self.applying = self
+        self.board = self
+        self.counts: dict[str, int] = {"conflicts": 0, "applied_rows": 0}
+
+    async def query(self, sql: str) -> None:
+        *verb, name = sql.split()
+        if verb == ["SAVEPOINT"]:
+            self.saved[name] = dict(self.rows)
+        else:
+            self.rows = dict(self.saved[name])
+
+
+async def outcomes(database: Database, work: Work, incoming: list[Incoming]) -> Plan:
+    for each in incoming:
+        database.rows.pop(each.at[1], None)
+    for each in incoming:
+        if each.entry.outcome == UPSERT:
+            if each.image == "poison":
+                raise RowError("cannot stand", 3819)
+            if each.image in database.rows.values():
+                raise RowError("duplicate", 1062)
+            database.rows[each.at[1]] = each.image
+    return Plan()
+
+
+def upsert(key: bytes, value: str) -> Incoming:
+    return Incoming((None, key), Entry(0, key, UPSERT, 9, 2, 1, 2, True), value)
+
+
+def remove(key: bytes) -> Incoming:
+    return Incoming((None, key), Entry(0, key, REMOVE, 9, 2, 1, 2, True), None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "incoming", "parked", "left"),
+    [
+        (  # two rows swap their values beside one that cannot stand
+            {b"a": "1", b"b": "2"},
+            [upsert(b"a", "2"), upsert(b"p", "poison"), upsert(b"q", "3"), upsert(b"b", "1")],
+            [b"p"],
+            {b"a": "2", b"b": "1", b"q": "3"},
+        ),
+        (  # a value is freed by a delete in the other half
+            {b"b": "2"},
+            [upsert(b"a", "2"), upsert(b"p", "poison"), upsert(b"q", "3"), remove(b"b")],
+            [b"p"],
+            {b"a": "2", b"q": "3"},
+        ),
+        (  # a value that a row beside the item holds stays taken
+            {b"x": "2"},
+            [upsert(b"a", "2"), upsert(b"b", "3")],
+            [b"a"],
+            {b"x": "2", b"b": "3"},
+        ),
+    ],
+)
+async def test_only_what_cannot_stand_is_parked(monkeypatch, rows, incoming, parked, left):
+    monkeypatch.setattr(parking, "_outcomes", outcomes)
+    database = Database(rows)
+    work = Work(Item(1, TRANSACTION, "a:1", 0), [], incoming)
+    found = await parking._unable(database, work)
+    assert [each.at[1] for each, _ in found] == parked
+    assert database.rows == left

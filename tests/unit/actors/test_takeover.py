@@ -1,0 +1,149 @@
+"""Taking a stream over: what a successor reads from the tail that was noted, and who may claim."""
+
+import re
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from meshnode.actors.board import Board, Tail
+from meshnode.actors.heart import Heart
+from meshnode.actors.takeover import Member, raise_epoch, read_own_end
+from meshnode.bus.port import ORIGIN
+from meshnode.core.wire import PART, TRANSACTION, VERSION, Claim, Frame, Item, Sender, encode
+from meshnode.errors import Fenced, Retry
+
+SENDER = Sender("shop", 2, "east")
+INCARNATION = 7
+
+
+def claim(epoch: int) -> bytes:
+    return encode(Claim(VERSION, "shop", 2, INCARNATION, epoch))
+
+
+def frame(epoch: int, resume: str, *items: Item) -> bytes:
+    return encode(
+        Frame(VERSION, "shop", 2, INCARNATION, epoch, "9.7.0", b"", 0, resume, [], list(items))
+    )
+
+
+def tx(seq: int) -> Item:
+    return Item(seq, TRANSACTION, f"a:{seq}", 0)
+
+
+def position(number: int) -> bytes:
+    """Behind the first ``number`` records."""
+    return bytes((number,)) if number else ORIGIN
+
+
+class Record:
+    def __init__(self, payload: bytes, after: bytes) -> None:
+        self.payload = payload
+        self.after = after
+
+
+class Reader:
+    """Reads a topic that is a list of payloads, one record at a time."""
+
+    def __init__(self, *payloads: bytes) -> None:
+        self.payloads = payloads
+
+    async def read(self, at: bytes, size: int) -> list[Record]:
+        number = at[0] if at else 0
+        return [Record(self.payloads[number], position(number + 1))]
+
+
+class Server:
+    """The member row, and the answers that are lost on the way."""
+
+    server = "east (db:3306)"
+    closed = False
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = self.written = epoch
+        self.found = 1
+        self.lose_commit = False
+        self.said: list[str] = []
+
+    async def query(self, sql: str | bytes) -> Sequence[tuple]:
+        text = sql.decode() if isinstance(sql, bytes) else sql
+        self.said.append(text)
+        if text.startswith("UPDATE meshnode.member SET epoch"):
+            self.written = self.epoch + 1
+        elif text == "COMMIT":
+            self.epoch = self.written
+            if self.lose_commit:
+                self.lose_commit = False
+                raise Retry("lost connection during query")
+        elif text.startswith("SELECT CAST(UNIX_TIMESTAMP"):
+            return [(5_000_000,)]
+        return ()
+
+    async def value(self, sql: str) -> object:
+        return self.written
+
+    async def rollback(self) -> None:
+        self.written = self.epoch
+
+
+def noted(server: Server) -> dict[str, str]:
+    """The columns of the tail that the heart wrote last."""
+    sql = next(sql for sql in reversed(server.said) if "tail_position" in sql)
+    return dict(re.findall(r"(tail_\w+|epoch) = ([^,\s]+)", sql))
+
+
+async def test_a_beat_while_the_stream_is_claimed_anew_tells_the_tail_under_its_own_epoch():
+    server = Server()
+    board = Board(2, epoch=2, tail=Tail(position(2), 9, "a:1-9", 0, epoch=1))
+    region = SimpleNamespace(id=2, name="east")
+    await Heart(region, None, board, 1.0, str, list).beat(server)
+
+    written = noted(server)
+    assert (written["tail_epoch"], written["tail_seq"], written["epoch"]) == ("1", "9", "2")
+
+
+async def test_frames_between_the_tail_and_the_next_claim_count_for_a_successor():
+    """The tail noted stands before a frame that ends in a part; then two claims followed.
+
+    Read as void, seq 10 would be given to another item, and every peer drops it.
+    """
+    part = Item(11, PART, "a:11", 0, 0, False)
+    topic = Reader(
+        claim(1), frame(1, "a:1-9", tx(9)), frame(1, "a:1-10", tx(10), part), claim(2), claim(3)
+    )
+    member = Member("shop", 2, "", INCARNATION, 3, position(2), 9, "a:1-9", 0, 1)
+
+    ledger, end = await read_own_end(topic, member, SENDER, position(5))
+
+    assert (ledger.seq, ledger.resume, ledger.epoch) == (11, "a:1-10", 3)
+    assert (ledger.open_parts, end) == (0, position(5))
+
+
+async def test_a_process_raises_the_epoch_over_its_own_as_often_as_it_must():
+    server, ours = Server(4), set()
+
+    assert [await raise_epoch(server, None, ours) for _ in range(3)] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_lost_commit_answer_does_not_fence_the_process_itself(committed):
+    server, ours = Server(4), set()
+    server.lose_commit = True
+    with pytest.raises(Retry):
+        await raise_epoch(server, None, ours)
+    if not committed:
+        server.epoch = server.written = 4
+
+    assert await raise_epoch(server, None, ours) == (6 if committed else 5)
+
+
+async def test_a_process_does_not_raise_the_epoch_over_its_successor():
+    """The successor's start kills the first one's sessions, so the first one starts again too."""
+    server, first, second = Server(4), set(), set()
+    await raise_epoch(server, None, first)
+    await raise_epoch(server, None, second)
+
+    with pytest.raises(Fenced, match="another process"):
+        await raise_epoch(server, None, first)
+    assert server.epoch == 6, "nothing of it was committed"
+    assert await raise_epoch(server, None, second) == 7
