@@ -53,9 +53,12 @@ class Applying:
         """
         rows: Keys = defaultdict(dict)
         tombs: Keys = defaultdict(dict)
+        known: set[Table] = set()
         for work in works:
             for at, entry, _ in work.incoming:
                 rows[at[0]][entry.key] = at
+                if entry.base_row:
+                    known.add(at[0])
                 if deep or entry.outcome == REMOVE or not work.item.exact:
                     tombs[at[0]][entry.key] = at
         mode = FOR_UPDATE if wait else FOR_UPDATE_NOWAIT
@@ -63,7 +66,10 @@ class Applying:
         buried: dict[NetKey, Stamp] = {}
         for table in sorted(rows, key=lambda table: table.digest):
             lookup = self.lookups(table)
-            stamps.update(await read_stamps(self.session, lookup, table, rows[table], mode))
+            fresh = table not in known
+            stamps.update(
+                await read_stamps(self.session, lookup, table, rows[table], mode, fresh=fresh)
+            )
             if tombs[table]:
                 buried.update(
                     await read_stamps(
