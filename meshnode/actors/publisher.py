@@ -1,5 +1,6 @@
 """The publisher: counts items, appends frames, and remembers where the topic ends."""
 
+from meshnode import limits
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Mailbox
 from meshnode.actors.mender import Draft
@@ -36,9 +37,23 @@ async def publish(
                 draft.server, draft.format, draft.promised, draft.resume, draft.tables,
                 draft.items,
             )  # fmt: skip
-            position = await writer.append(encode(frame))
+            payload = encode(frame)
+            if len(payload) > limits.FRAME_MAX_BYTES:
+                raise too_large(draft, len(payload))
+            position = await writer.append(payload)
             board.counts["published_frames"] += 1
             if draft.items[-1].last:
                 board.tail = Tail(
                     position, ledger.seq, draft.resume, ledger.promised, frame.epoch
                 )  # fmt: skip
+
+
+def too_large(draft: Draft, size: int) -> Halt:
+    """The refusal of a frame that no reader would take; one row is larger than a part."""
+    largest = max(draft.items, key=lambda item: sum(len(op.rows) for op in item.ops))
+    return Halt(
+        f"transaction {largest.tx_id} holds a row whose images make a frame of {size} bytes; "
+        f"the bus takes {limits.FRAME_MAX_BYTES}",
+        "docs/OPERATING.md, 'What stops a stream'; to leave it out: meshnode skip "
+        f"--tx {largest.tx_id}",
+    )

@@ -49,12 +49,18 @@ class Resolver(Actor):
         leftovers = Leftovers(session, self.region.id, lookups, self.board.ancestry, max_packet)
         self.running()
         rounds = 0
+        definitions = None
         board = self.board
         while True:
             if board.format:
                 lifted, overtaken = await leftovers.mend(board.format, lambda: board.promised)
                 board.counts["lifts"] += lifted
                 board.counts["overtaken"] += overtaken
+            # The tailer sees a definition change too, but it may lag.
+            now = await leftovers.definitions()
+            if now != definitions:
+                board.definitions += definitions is not None
+                definitions = now
             await leftovers.replay(lambda: board.epoch, self.view.now.matches)
             if rounds % CLOSE_EVERY == 0:
                 await leftovers.close_overtaken()

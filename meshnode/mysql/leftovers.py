@@ -51,6 +51,16 @@ class Leftovers:
         self.tables = LocalTables(session)
         self._looked_to = 0
 
+    async def definitions(self) -> object:
+        """Something that changes whenever a column of a replicated table does."""
+        return await self.session.query(
+            "SELECT COUNT(*), BIT_XOR(CRC32(CONCAT_WS('|', c.TABLE_SCHEMA, c.TABLE_NAME,"
+            " c.ORDINAL_POSITION, c.COLUMN_NAME, c.COLUMN_TYPE, c.COLLATION_NAME, c.IS_NULLABLE,"
+            " c.COLUMN_DEFAULT, c.COLUMN_KEY))) FROM meshnode.tables t"
+            " JOIN information_schema.COLUMNS c"
+            " ON c.TABLE_SCHEMA = t.schema_name AND c.TABLE_NAME = t.table_name"
+        )
+
     # Held-back keys
 
     async def mend(self, fde: bytes, promised: Callable[[], int]) -> tuple[int, int]:
@@ -58,7 +68,9 @@ class Leftovers:
         rows = await self.session.query(
             "SELECT m.digest, HEX(m.row_key), m.seen_ts, m.seen_origin, m.base_ts, m.base_origin,"
             " m.base_row, m.image, t.schema_name, t.table_name FROM meshnode.mend m"
-            f" LEFT JOIN meshnode.tables t ON t.digest = m.digest LIMIT {ROWS_A_ROUND}"
+            f" LEFT JOIN meshnode.tables t ON t.digest = m.digest"
+            # In no order, so that keys which stay locked do not keep the others waiting.
+            f" ORDER BY RAND() LIMIT {ROWS_A_ROUND}"
         )
         if not rows:
             return 0, 0

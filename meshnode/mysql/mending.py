@@ -21,10 +21,11 @@ from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
 from meshnode.core.plan import Form, Step
 from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp, lifted
-from meshnode.errors import Busy
+from meshnode.errors import Busy, Halt
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
 from meshnode.mysql.builders import binlog_statement
 from meshnode.mysql.images import local_images
+from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, FOR_UPDATE_NOWAIT, Lookup, read_stamps
 from meshnode.mysql.records import (
     ConflictRow,
@@ -34,7 +35,7 @@ from meshnode.mysql.records import (
     text,
     write_conflicts,
 )
-from meshnode.mysql.session import Session
+from meshnode.mysql.session import Session, names_no_table
 
 CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 """The server's time in microseconds since 1970, as the triggers' clock counts it."""
@@ -104,6 +105,7 @@ class Mending:
         self.lookup = lookup
         self.charsets = charsets
         self.max_packet = max_packet
+        self.tables = LocalTables(session)
 
     async def tombstones(
         self, keys: Iterable[tuple[NetKey, bytes]]
@@ -175,7 +177,14 @@ class Mending:
         for table, group in by_table.items():
             lookup = self.lookup(table)
             keys = [lift.key for lift in group]
-            rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
+            try:
+                rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
+            except Halt as error:
+                if not names_no_table(error):
+                    raise
+                # Dropped since: its rows are overtaken, and the DROP has its own say.
+                fates += ((lift, Fate.OVERTAKEN) for lift in group)
+                continue
             tombs = await read_stamps(
                 self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
             )
@@ -197,7 +206,7 @@ class Mending:
                 ready.append(lift)
                 fates.append((lift, Fate.LIFTED))
             if stamps:
-                events.append(stamp_event(table, stamps))
+                events.append(stamp_event(await self._present(table), stamps))
         if ready:
             await self.session.query(self._mend_rows(ready))
             await self.session.query(binlog_statement(events))
@@ -206,6 +215,19 @@ class Mending:
             await write_conflicts(self.session, records)
         for lift, fate in fates:
             lift.fate = fate
+
+    async def _present(self, table: Table) -> Table:
+        """The table as it is defined now, which the rows' locks keep from changing.
+
+        The binlog may show an older form, in which the stamp stands elsewhere.
+        """
+        present = await self.tables.named(table.schema, table.name)
+        if present is None or present.shape.key_columns != table.shape.key_columns:
+            raise Halt(
+                f"the key of {table.title} was changed while a row waited to be lifted",
+                "docs/OPERATING.md, 'What stops a stream'",
+            )
+        return present
 
     def _mend_rows(self, lifts: Sequence[Lift], images: bool = False) -> str:
         values = []
@@ -293,9 +315,14 @@ class Mending:
         for table, group in by_table.items():
             lookup = self.lookup(table)
             keys = [tombstone.key for tombstone in group.values()]
-            known = await read_stamps(
-                self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
-            )
+            try:
+                known = await read_stamps(
+                    self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
+                )
+            except Halt as error:
+                if not names_no_table(error):
+                    raise
+                continue
             raises = [
                 (tombstone.key, tombstone.stamp, at in known)
                 for at, tombstone in group.items()

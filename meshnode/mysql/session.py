@@ -65,13 +65,13 @@ _LOGIN = frozenset({1045, 1130, 1524, 1698, 1862, 2058, 2059, 2061, 3118, 3955})
 _SURPRISE = frozenset({1032})
 _ROW = frozenset(
     {
-        1048, 1062, 1169, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1416, 1451, 1452, 1526,
-        1557, 1586, 1690, 1748, 1761, 1762, 3140, 3156, 3157, 3643, 3819,
+        1048, 1062, 1118, 1169, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1416, 1451, 1452,
+        1526, 1557, 1586, 1690, 1713, 1748, 1761, 1762, 3140, 3156, 3157, 3643, 3819,
     }
 )  # fmt: skip
 """Numbers that say: this row cannot stand in this table."""
 _STOP = frozenset(
-    {1044, 1049, 1054, 1105, 1142, 1143, 1146, 1227, 1535, 1609, 1677, 1678, 1782, 1840, 3085}
+    {1044, 1049, 1054, 1105, 1142, 1143, 1146, 1197, 1227, 1535, 1609, 1677, 1678, 1782, 1840, 3085}
 )
 """Numbers that will not go away by themselves and do not concern one row."""
 
@@ -165,6 +165,12 @@ class _Translated:
     def __init__(self, error: MeshError, lost: bool = False) -> None:
         self.error = error
         self.lost = lost
+
+
+def names_no_table(error: MeshError) -> bool:
+    """Whether a statement failed because its table or schema does not exist."""
+    cause = error.__cause__
+    return isinstance(cause, driver.MySQLError) and cause.args[:1] in ((1146,), (1049,))
 
 
 class RowError(Park):

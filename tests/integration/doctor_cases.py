@@ -81,6 +81,11 @@ CASES = [
     ),
     refuse(
         "key-collation",
+        "app.c",
+        "tis620_thai_ci",
+        "CREATE TABLE app.c (a VARCHAR(10) CHARACTER SET tis620 PRIMARY KEY)",
+    ),
+    refuse(
         "key-length",
         "app.l",
         "3073 bytes",
