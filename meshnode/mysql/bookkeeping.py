@@ -196,3 +196,9 @@ INSERT_TABLE = (
     " VALUES (%s, %s, %s, 'active', %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = digest"
 )
 """Parameters: digest, schema, table, ``gtid_executed`` read just before."""
+
+DATE_TABLE = (
+    f"UPDATE {quoted_table(MESH_SCHEMA, 'tables')} SET created_at = UTC_TIMESTAMP(6)"
+    " WHERE digest = %s"
+)
+"""Parameter: digest."""

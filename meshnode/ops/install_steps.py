@@ -215,13 +215,21 @@ async def triggers(
 
 
 async def activation(connection: Control, schema_name: str, table_name: str) -> list[Statement]:
-    """The table's row in ``meshnode.tables``."""
+    """The table's row in ``meshnode.tables``, dated after it is committed.
+
+    A row that is stamped later than that date commits later than the activation,
+    so the stream has it; one stamped between the two may stand before it in the
+    binlog, and is init's to compare.
+    """
     name = schema.digest(schema_name, table_name)
     if name in await _present(connection, "tables"):
         return []
     executed = await connection.value("SELECT @@GLOBAL.gtid_executed")
     gtids = str(executed).replace("\n", "")
-    return [Statement((texts.INSERT_TABLE,), (name, schema_name, table_name, gtids))]
+    return [
+        Statement((texts.INSERT_TABLE,), (name, schema_name, table_name, gtids)),
+        Statement((texts.DATE_TABLE,), (name,)),
+    ]
 
 
 async def refuse_running_node(connection: Control, region: str) -> None:

@@ -178,7 +178,8 @@ class Mesh:
         """The rows of ``table``, which must be equal everywhere, stamps included."""
         found = [await self.table(at, table) for at in range(len(self.servers))]
         for at, rows in enumerate(found[1:], 1):
-            assert rows == found[0], f"{table} differs between one and {NAMES[at]}"
+            only = [sorted(set(a) - set(b))[:5] for a, b in ((found[0], rows), (rows, found[0]))]
+            assert rows == found[0], f"{table}: only one: {only[0]}, only {NAMES[at]}: {only[1]}"
         return found[0]
 
     async def close(self) -> None:

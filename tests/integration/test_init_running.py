@@ -3,6 +3,7 @@
 import asyncio
 
 from mesh import mesh_of
+from steps import lock_wait
 
 
 async def test_a_full_table_comes_in_under_load(servers, tmp_path) -> None:
@@ -63,6 +64,35 @@ async def test_a_delete_before_the_activation_reaches_the_other_region(servers, 
         mesh.start()
         await mesh.settle()
         assert [row[:2] for row in await mesh.same("app.t")] == [(2, 2)]
+
+
+async def test_a_row_stamped_while_the_activation_waits_is_compared(servers, tmp_path) -> None:
+    """The activation's date must not be older than its place in the binlog.
+
+    1. ``INSERT INTO meshnode.tables`` begins and waits for a lock.
+    2. A client inserts a row: stamped later, committed earlier.
+    3. The activation commits.  The stream begins behind the row, so init must publish it.
+    """
+    pair = await servers(2)
+    async with mesh_of(pair, tmp_path) as mesh:
+        await mesh.everywhere(
+            "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)"
+        )
+        assert (await mesh.init()).complete
+        mesh.start()
+        await mesh.settle()
+        await mesh.everywhere("CREATE TABLE app.u (id INT PRIMARY KEY, v INT)")
+        async with await mesh.session(1) as holder:
+            await holder.execute("SET SESSION transaction_isolation = 'REPEATABLE-READ'")
+            await holder.execute("START TRANSACTION")
+            await holder.rows("SELECT * FROM meshnode.tables FOR UPDATE")
+            init = asyncio.create_task(mesh.init())
+            await lock_wait(mesh.sql[1])
+            await mesh.sql[1].execute("INSERT INTO app.u VALUES (1, 1)")
+            await holder.execute("COMMIT")
+        assert (await init).lifted == {"app.u": 1}
+        await mesh.settle()
+        assert [row[:2] for row in await mesh.same("app.u")] == [(1, 1)]
 
 
 async def test_a_seed_overrules_and_fills(servers, tmp_path) -> None:
