@@ -17,6 +17,7 @@ from meshnode.actors.fitting import Fitting
 from meshnode.actors.intake import Intake, Mark, Ready, TableCache, parts_of, tables_of
 from meshnode.actors.kernel import Actor, Mailbox
 from meshnode.actors.parking import apply_parking
+from meshnode.actors.sessions import session_of
 from meshnode.actors.watcher import View
 from meshnode.bus.port import Bus, BusReader
 from meshnode.core import check
@@ -28,7 +29,7 @@ from meshnode.mysql.apply import set_format
 from meshnode.mysql.applying import Applying, fence
 from meshnode.mysql.lookup import read_collations
 from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.session import RowError, Session, connect
+from meshnode.mysql.session import RowError, Session
 from meshnode.topology import Region
 
 SURPRISES = 20
@@ -83,15 +84,14 @@ class Applier(Actor):
     async def run(self) -> None:
         """Apply from the stored position on until something fails."""
         await self.board.claimed()
-        session = await connect(self.region, self.login, self.name)
-        self.board.threads.add(session.thread_id)
-        reader = self.bus.reader(self.peer.name)
-        try:
-            await self._run(session, reader)
-        finally:
-            self.board.threads.discard(session.thread_id)
-            session.close()
-            await reader.close()
+        async with session_of(self.region, self.login, self.name, self.board) as session:
+            reader = self.bus.reader(self.peer.name)
+            try:
+                await self._run(session, reader)
+            finally:
+                # Before the reader: the server lets go of the rows at once.
+                session.close()
+                await reader.close()
 
     async def _run(self, session: Session, reader: BusReader) -> None:
         rows = await session.query(

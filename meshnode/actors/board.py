@@ -21,7 +21,6 @@ class PeerProgress:
     heard_us: int = 0
     commit_us: int = 0
     position: bytes = b""
-    read_seq: int = 0
 
 
 @dataclass

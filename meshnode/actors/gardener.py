@@ -11,10 +11,11 @@ import time
 from meshnode.accounts import Account
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
+from meshnode.actors.sessions import session_of
 from meshnode.actors.watcher import View
 from meshnode.bus.port import BusWriter
 from meshnode.core.frontier import gc_limit
-from meshnode.mysql.session import Session, connect
+from meshnode.mysql.session import Session
 from meshnode.topology import Region
 
 ROUND_SECONDS = 10.0
@@ -37,16 +38,11 @@ class Gardener(Actor):
     async def run(self) -> None:
         """Make a round every ten seconds."""
         await self.board.claimed()
-        session = await connect(self.region, self.login, "gardener")
-        self.board.threads.add(session.thread_id)
-        try:
+        async with session_of(self.region, self.login, "gardener", self.board) as session:
             self.running()
             while True:
                 await self.round(session)
                 await asyncio.sleep(ROUND_SECONDS)
-        finally:
-            self.board.threads.discard(session.thread_id)
-            session.close()
 
     async def round(self, session: Session) -> None:
         """One round; each step is safe to repeat."""

@@ -14,11 +14,12 @@ from meshnode import __version__, limits
 from meshnode.accounts import Account
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor, State
+from meshnode.actors.sessions import session_of
 from meshnode.core.frontier import frontier
 from meshnode.errors import Fenced, Retry
 from meshnode.mysql.mending import CLOCK
 from meshnode.mysql.records import raw, text
-from meshnode.mysql.session import Session, connect
+from meshnode.mysql.session import Session
 from meshnode.topology import Region
 
 
@@ -45,10 +46,8 @@ class Heart(Actor):
     async def run(self) -> None:
         """Beat until cancelled; Fenced when the epoch is not ours any more."""
         await self.board.claimed()
-        session = await connect(self.region, self.login, "heart")
-        self.board.threads.add(session.thread_id)
         loop = asyncio.get_running_loop()
-        try:
+        async with session_of(self.region, self.login, "heart", self.board) as session:
             self.board.promised = max(
                 self.board.promised,
                 int(str(await session.value(
@@ -61,9 +60,6 @@ class Heart(Actor):
                 await self.beat(session)
                 due = max(due + self.seconds, loop.time())
                 await asyncio.sleep(due - loop.time())
-        finally:
-            self.board.threads.discard(session.thread_id)
-            session.close()
 
     async def beat(self, session: Session) -> None:
         """Write one heartbeat."""

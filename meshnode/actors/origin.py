@@ -13,6 +13,7 @@ from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Actor, Mailbox
 from meshnode.actors.mender import Draft, Mender
 from meshnode.actors.publisher import publish
+from meshnode.actors.sessions import session_of
 from meshnode.actors.tailer import tail
 from meshnode.actors.takeover import (
     Member,
@@ -38,7 +39,7 @@ from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.maps import TableMaps
 from meshnode.mysql.mending import Mending
 from meshnode.mysql.notices import Notices
-from meshnode.mysql.session import Session, connect
+from meshnode.mysql.session import Session
 from meshnode.mysql.stream import open_stream
 from meshnode.topology import Region
 
@@ -72,15 +73,10 @@ class Origin(Actor):
 
     async def run(self) -> None:
         """Resume from the topic's end and publish until something fails."""
-        session = await connect(self.region, self.apply_login, "mender")
-        try:
+        async with session_of(self.region, self.apply_login, "mender", self.board) as session:
             await self._run(session)
-        finally:
-            self.board.threads.discard(session.thread_id)
-            session.close()
 
     async def _run(self, session: Session) -> None:
-        self.board.threads.add(session.thread_id)
         member, ledger = await self._take_over(session)
         tables = await joined_tables(session)
         if ledger.resume:

@@ -10,11 +10,12 @@ import asyncio
 from meshnode.accounts import Account
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
+from meshnode.actors.sessions import session_of
 from meshnode.actors.watcher import View
 from meshnode.mysql.leftovers import Leftovers
 from meshnode.mysql.lookup import read_collations
 from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.session import Session, connect
+from meshnode.mysql.session import Session
 from meshnode.topology import Region
 
 ROUND_SECONDS = 1.0
@@ -35,13 +36,8 @@ class Resolver(Actor):
     async def run(self) -> None:
         """Make a round every second."""
         await self.board.claimed()
-        session = await connect(self.region, self.login, "resolver")
-        self.board.threads.add(session.thread_id)
-        try:
+        async with session_of(self.region, self.login, "resolver", self.board) as session:
             await self._run(session)
-        finally:
-            self.board.threads.discard(session.thread_id)
-            session.close()
 
     async def _run(self, session: Session) -> None:
         lookups = Lookups(await read_collations(session))

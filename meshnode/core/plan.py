@@ -88,7 +88,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Work:
-    """An item ready to be planned; ``wide`` tables have more columns here than at the origin."""
+    """An item ready to be planned: its images as scanned, its entries as checked."""
 
     item: Item
     scanned: list[Scanned]

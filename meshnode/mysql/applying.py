@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from meshnode.core.change import NetKey, Table
-from meshnode.core.plan import Ancestry, Plan, Record, Work, make_plan
+from meshnode.core.plan import Ancestry, Plan, Record, Work
 from meshnode.core.resolve import CERTAIN, POSSIBLE, Conflict, Kind, Local
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
@@ -199,6 +199,3 @@ async def fence(
         f" WHERE origin = {origin} AND seq = {old_seq} AND epoch = {epoch}"
     )
     return session.found == 1
-
-
-__all__ = ["Applying", "Keys", "fence", "make_plan"]

@@ -59,6 +59,16 @@ async def test_every_check_is_seen_to_fail(servers) -> None:
     assert {case.check for case in CASES} | elsewhere == set(list_checks())
 
 
+async def test_a_server_that_lost_published_commits(servers) -> None:
+    async with AsyncExitStack() as stack:
+        topology, (one,) = await healthy(stack, await servers(1))
+        published = "00000000-0000-0000-0000-000000000001:1-7"
+        await run(one, f"UPDATE meshnode.member SET tail_gtids = '{published}'")
+        found = faults(await examine(topology, "one"))
+        assert [(f.check, f.level) for f in found] == [("published-history", Level.REFUSE)]
+        assert published in found[0].finding
+
+
 async def test_a_user_trigger_behind_ours(servers) -> None:
     async with AsyncExitStack() as stack:
         topology, (one,) = await healthy(stack, await servers(1))
