@@ -5,10 +5,11 @@ PYTEST   := .venv/bin/python -m pytest
 BENCHES  := $(patsubst bench/%.py,bench.%,$(shell grep -ls '^if __name__' bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages lab lint test test-all bench clean
+.PHONY: help setup packages lab lint test test-all test-jaeger check-alerts bench clean \
+        compose-up compose-demo compose-down compose-images
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv/bin/meshnode
 	@scripts/setup
@@ -24,14 +25,36 @@ lint: setup ## ruff: rules and format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 
-test: packages lint ## lint, and every test that is not slow
-	@$(PYTEST) -q -m "not slow"
+test: packages lint ## lint, every test that is not slow, and the essential ones over Kafka
+	@$(PYTEST) -q -m "not slow and not kafka"
+	@scripts/test-kafka -m "(kafka or kafka_essential) and not slow"
 
-test-all: packages lint ## lint, and every test
-	@$(PYTEST) -q
+test-all: packages lint ## lint, every test, and all integration tests over Kafka too
+	@$(PYTEST) -q -m "not kafka"
+	@scripts/test-kafka
+
+test-jaeger: packages ## eight regions export to a real Jaeger (built once: a quarter of an hour)
+	@MESHNODE_JAEGER=$$(scripts/jaeger) $(PYTEST) -q tests/jaeger
+
+check-alerts: packages setup ## alert rules, their tests and the dashboards, with promtool
+	@deploy/prometheus/check
+	@$(PYTEST) -q tests/unit/deploy/test_alerts.py tests/unit/deploy/test_dashboards.py
 
 bench: setup ## run the benchmarks one after the other; each prints JSON
 	@set -e; for bench in $(BENCHES); do echo "== $$bench" >&2; .venv/bin/python -m $$bench; done
+
+compose-up: ## eight regions in containers, with Kafka, Prometheus, Grafana and Jaeger
+	@deploy/compose/lab up
+
+compose-demo: ## on them: conflicting writes, a cut through toxiproxy, a heal, a proof
+	@deploy/compose/lab demo
+
+compose-down: ## end them and delete their data
+	@deploy/compose/lab down
+
+# Only for a machine without an image registry: local images under the published names.
+compose-images: setup
+	@deploy/stand-ins/build
 
 clean: ## remove .venv and what tools leave behind (the cache with MySQL stays)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -28,7 +28,6 @@ from bench.pair import (
     TABLE,
     Cpu,
     Pair,
-    Replica,
     Server,
     machine,
     pair_of,
@@ -36,6 +35,7 @@ from bench.pair import (
     relaxed,
     run_in_threads,
 )
+from bench.replica import Replica
 
 WORKERS = (1, 4)
 CONNECTIONS = 32
@@ -97,14 +97,15 @@ class Bench:
         self.mark = 0
         self.lifts: dict[str, int] = dict.fromkeys(MUST_BE_ZERO, 0)
 
-    async def prepare(self) -> None:
-        """Tables, procedures, and nodes that have run once."""
+    async def prepare(self, *also: str) -> None:
+        """Tables (``also``: more of them), procedures, and nodes that have run once."""
         pair = self.pair
         await pair.start_servers()
         await pair.install(
             TABLE.format(name=f"{SCHEMA}.single"),
             TABLE.format(name=f"{SCHEMA}.bulk"),
             f"CREATE TABLE {SCHEMA}.marks (n INT PRIMARY KEY)",
+            *also,
         )
         with pair.servers[0].connect() as sql, sql.cursor() as cursor:
             cursor.execute("SET sql_log_bin = 0")

@@ -2,9 +2,9 @@
 
 Everything runs as an operator would run it: MySQL with its default durability
 (``sync_binlog`` and ``innodb_flush_log_at_trx_commit`` 1), a topology file with
-the file bus and no WAN in between, ``meshnode init``, and one ``meshnode run`` process
-for each region.  MySQL's own replicas, where a benchmark compares with them,
-have the same options and read the first region's binary log.
+the file bus or one Kafka broker and no WAN in between, ``meshnode init``, and one
+``meshnode run`` process for each region.  MySQL's own replicas, where a benchmark
+compares with them, have the same options and read the first region's binary log.
 
 All processes die with the benchmark.
 """
@@ -20,13 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.replica import WAIT_SECONDS, Replica
 from meshnode.accounts import Account, secrets
 from meshnode.errors import Retry
+from meshnode.lab import brokers
+from meshnode.lab.broker import Broker
 from meshnode.lab.files import write_private
+from meshnode.lab.kafka_jars import find_kafka
 from meshnode.lab.nodes import Node
 from meshnode.lab.servers import Server, find_mysqld
 from meshnode.mysql.control import connect_to
-from meshnode.mysql.gtid import GtidSet
 from meshnode.ops import install
 from meshnode.ops.grants import create_accounts
 from meshnode.topology import (
@@ -45,7 +48,6 @@ from meshnode.topology import (
 NAMES = ("one", "two")
 SCHEMA = "bench"
 PASSWORD = "bench"
-WAIT_SECONDS = 600.0
 
 OPTIONS = {
     "innodb_buffer_pool_size": 512 * 2**20,
@@ -75,64 +77,21 @@ ROW = (
 """One row's values, for the number ``{id}``."""
 
 
-class Replica:
-    """MySQL's own replica of the first region, with ``workers`` appliers."""
-
-    def __init__(self, server: Server, source: Server, workers: int) -> None:
-        self.server = server
-        self.workers = workers
-        self._source = source
-
-    def attach(self) -> None:
-        """Copy the source from its first transaction on, and stop when all is applied."""
-        with self.server.connect() as sql, sql.cursor() as cursor:
-            cursor.execute(
-                f"SET GLOBAL replica_parallel_workers = {self.workers},"
-                " GLOBAL replica_preserve_commit_order = ON"
-            )
-            cursor.execute(
-                f"CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{self._source.host}',"
-                f" SOURCE_PORT = {self._source.port}, SOURCE_USER = '{self._source.user}',"
-                f" SOURCE_PASSWORD = '{self._source.password}', SOURCE_AUTO_POSITION = 1,"
-                " GET_SOURCE_PUBLIC_KEY = 1"
-            )
-        self.start()
-        self.catch_up()
-        self.stop()
-
-    def start(self) -> None:
-        with self.server.connect() as sql, sql.cursor() as cursor:
-            cursor.execute("START REPLICA")
-
-    def stop(self) -> None:
-        with self.server.connect() as sql, sql.cursor() as cursor:
-            cursor.execute("STOP REPLICA")
-
-    def transactions(self) -> int:
-        """How many transactions it has executed."""
-        with self.server.connect() as sql, sql.cursor() as cursor:
-            cursor.execute("SELECT @@GLOBAL.gtid_executed")
-            return len(GtidSet(cursor.fetchone()[0]))
-
-    def catch_up(self, seconds: float = WAIT_SECONDS) -> None:
-        """Wait until everything that the source has committed by now is applied."""
-        with self._source.connect() as sql, sql.cursor() as cursor:
-            cursor.execute("SELECT @@GLOBAL.gtid_executed")
-            executed = cursor.fetchone()[0]
-        with self.server.connect() as sql, sql.cursor() as cursor:
-            cursor.execute(f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', {seconds})")
-            if cursor.fetchone()[0] != 0:
-                cursor.execute("SHOW REPLICA STATUS")
-                raise Retry(f"the replica is not done after {seconds:g} s: {cursor.fetchone()}")
-
-
 class Pair:
-    """Two regions ``one`` and ``two`` in ``folder``, and replicas of the first."""
+    """Two regions ``one`` and ``two`` in ``folder``, and replicas of the first.
 
-    def __init__(self, folder: Path, workers: Sequence[int], options: dict | None) -> None:
+    ``bus`` is ``file``, or ``kafka`` with a broker of the pair's own.
+    """
+
+    def __init__(
+        self, folder: Path, workers: Sequence[int], options: dict | None, bus: str = "file"
+    ) -> None:
         mysqld = find_mysqld()
         self.version = mysqld.version
         self.folder = folder
+        self.broker: Broker | None = None
+        if bus == "kafka":
+            self.broker = Broker(find_kafka(), folder / "kafka", die_with_parent=True)
         wanted = OPTIONS | (options or {})
 
         def server(name: str, number: int) -> Server:
@@ -155,6 +114,10 @@ class Pair:
     async def start_servers(self) -> None:
         """Start all servers and make the accounts; no table is there yet."""
         await asyncio.gather(*(server.start_async() for server in self.every_server))
+        bus = Bus(kind="file", dir=str(self.folder / "bus"))
+        if self.broker is not None:
+            await self.broker.start_async()
+            bus = brokers.settings({brokers.SHARED: self.broker})
         write_private(self.folder / "secret", PASSWORD + "\n")
         source = {
             role: AccountSource(user=f"mesh_{role}", password_file=str(self.folder / "secret"))
@@ -163,7 +126,7 @@ class Pair:
         self.topology = Topology(
             mesh="bench",
             replicate=Replicate(tables=(f"{SCHEMA}.*",)),
-            bus=Bus(kind="file", dir=str(self.folder / "bus")),
+            bus=bus,
             regions=tuple(
                 Region(id=number, name=name, mysql=MysqlAddress(server.host, server.port))
                 for number, (name, server) in enumerate(zip(NAMES, self.servers), 1)
@@ -235,6 +198,16 @@ class Pair:
                     )
                 time.sleep(0.01)
 
+    def published(self, at: int, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until all that region ``at`` had executed by now is in its topic."""
+        done = self.value(at, "SELECT @@GLOBAL.gtid_executed")
+        deadline = time.monotonic() + seconds
+        missing = f"SELECT GTID_SUBTRACT('{done}', tail_gtids) FROM meshnode.member"
+        while self.value(at, missing):
+            if time.monotonic() > deadline:
+                raise Retry(f"{NAMES[at]} has not published everything: {self.states(at)}")
+            time.sleep(0.05)
+
     def settle(self, seconds: float = WAIT_SECONDS) -> None:
         """Wait until each region has applied everything that the other committed before."""
         for _ in range(2):
@@ -276,12 +249,16 @@ class Pair:
         """Process ids by name, of what runs."""
         pids = {f"mysqld {name}": server.pid for name, server in zip(NAMES, self.servers)}
         pids |= {f"node {node.region}": node.pid for node in self.nodes}
+        if self.broker is not None:
+            pids["kafka"] = self.broker.pid
         return {name: pid for name, pid in pids.items() if pid is not None}
 
     def remove(self) -> None:
         """End everything and delete the folder."""
         for node in self.nodes:
             node.stop()
+        if self.broker is not None:
+            self.broker.kill()
         for server in self.every_server:
             server.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -289,11 +266,14 @@ class Pair:
 
 @contextlib.contextmanager
 def pair_of(
-    workers: Sequence[int] = (), options: dict | None = None, folder: str | None = None
+    workers: Sequence[int] = (),
+    options: dict | None = None,
+    folder: str | None = None,
+    bus: str = "file",
 ) -> Iterator[Pair]:
     """A pair in a temporary folder (below ``folder``), gone at the end."""
     where = Path(tempfile.mkdtemp(prefix="meshnode-bench-", dir=folder))
-    pair = Pair(where, workers, options)
+    pair = Pair(where, workers, options, bus)
     try:
         yield pair
     finally:

@@ -1,4 +1,4 @@
-"""Passwords of the MySQL accounts, read when they are needed.
+"""Passwords of the accounts in MySQL and Kafka, read when they are needed.
 
 Theory of operation.  A topology names for each account an environment variable or
 a file.  :func:`secrets` reads it at the moment of a connection, so that a rotated
@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from meshnode.errors import Refused
-from meshnode.topology import Role, Topology
+from meshnode.topology import AccountSource, OpsAddress, Role, Topology
 
 PASSWORD_FILE_BYTES = 4096
 """A longer password file is refused: it must be another file."""
 
 
 class Account(NamedTuple):
-    """A MySQL user and its password."""
+    """A user and its password."""
 
     user: str
     password: str
@@ -34,7 +34,13 @@ def secrets(
 ) -> Account:
     """Return the account ``role`` of the region named ``region``; Refused says what is wrong."""
     source = topology.account_source(region, role)
-    whose = f"account {role} ({source.user!r}) of region {region!r}"
+    return account_of(source, f"account {role} ({source.user!r}) of region {region!r}", environment)
+
+
+def account_of(
+    source: AccountSource, whose: str, environment: Mapping[str, str] = os.environ
+) -> Account:
+    """Return the user of ``source`` with its password; Refused names ``whose`` it is."""
     if source.password_env is not None:
         password = _from_environment(source.password_env, environment, whose)
     elif source.password_file is not None:
@@ -50,6 +56,16 @@ def secrets(
         remedy = "store the password alone, on one line"
         raise Refused(f"{whose}: {place} holds more than one line or a NUL", remedy)
     return Account(source.user, password)
+
+
+def ops_token(ops: OpsAddress, region: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the token of the ops port, '' where none is configured; Refused says what is wrong."""
+    if ops.token_env is None and ops.token_file is None:
+        return ""
+    source = AccountSource("ops", ops.token_env, ops.token_file)
+    return account_of(
+        source, f"the token of the ops port of region {region!r}", environment
+    ).password
 
 
 def _from_environment(name: str, environment: Mapping[str, str], whose: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import uvloop
 
 from meshnode import __version__
-from meshnode.commands import install, letters, node, observe
+from meshnode.commands import install, letters, node, observe, pauses
 from meshnode.errors import MeshError
 
 EXIT_FAILED = 1
@@ -63,7 +63,7 @@ def build_parser(*, lab: bool = True) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"meshnode {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (node, install, observe, letters):
+    for group in (node, install, observe, letters, pauses):
         group.add_parsers(commands)
     if lab:
         module = importlib.import_module(_LAB)

@@ -43,6 +43,21 @@ class Halt(MeshError):
     """This stream cannot go on without an operator; nothing is lost."""
 
 
+class Stopped(Halt):
+    """A transaction that cannot be published, however often it is read: ``tx_id`` of ``region``.
+
+    Only an operator's word lets the stream go past it.
+    """
+
+    def __init__(self, region: str, tx_id: str, what: str) -> None:
+        super().__init__(
+            f"transaction {tx_id or 'without GTID'} {what}",
+            "see docs/OPERATING.md, 'What stops a stream'; to leave it out: "
+            f"meshnode skip --region {region} --tx {tx_id}",
+        )
+        self.tx_id = tx_id
+
+
 class Fatal(Halt):
     """The process must end: going on could only do harm."""
 

@@ -45,11 +45,17 @@ FRONTIER_AHEAD_US = 5_000_000
 LOCK_WAIT_SECONDS = 2.0
 """A single item waits this long for a row lock before it starts again."""
 
+LOCKED_SECONDS = 10.0
+"""A single item waits at most this long for rows that clients hold; then they are set aside."""
+
 KEEP_CLOSED_DAYS = 30
 """Closed dead letters and conflict records are kept this long."""
 
 BASES_KEPT = 50_000
 """Recent writes whose base is remembered for conflict records (entries)."""
+
+REMOVALS_KEPT = 10_000
+"""Recent published deletes that the tailer remembers, for the bases of what follows (keys)."""
 
 assert PART_BYTES >= FRAME_TARGET_BYTES
 assert BATCH_BYTES >= PART_BYTES

@@ -54,6 +54,20 @@ Socket = Annotated[
         description="an absolute path of at most 107 ASCII characters without spaces",
     ),
 ]
+Broker = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(\[[A-Fa-f0-9:.%]+\]|[A-Za-z0-9._-]{1,253}):[1-9][0-9]{0,4}\Z",
+        description='a broker as "host:port" such as "kafka-1.example.net:9092"',
+    ),
+]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"\Ahttps?://[^\s/@]+(/\S*)?\Z",
+        description='an address such as "http://127.0.0.1:4318", without a password in it',
+    ),
+]
 FilePath = Annotated[
     str, Meta(pattern=_LINE, description="a path on one line", extra={"path": True})
 ]
@@ -89,14 +103,14 @@ def _whole(low: int, high: int, unit: str) -> Any:
     return Annotated[int, Meta(ge=low, le=high, description=description)]
 
 
-def _seconds(low: float, high: float) -> Any:
+def _seconds(low: float, high: float, unit: str = "seconds") -> Any:
     return Annotated[
-        float, Meta(ge=low, le=high, description=f"a number from {low} to {high} (seconds)")
+        float, Meta(ge=low, le=high, description=f"a number from {low} to {high} ({unit})")
     ]
 
 
 class Tls(Struct, frozen=True):
-    """TLS towards one MySQL server; ``verify`` says how much of its certificate is checked."""
+    """TLS towards a server; ``verify`` says how much of its certificate is checked."""
 
     ca: FilePath | None = None
     verify: Literal["none", "ca", "identity"] = "identity"
@@ -115,19 +129,15 @@ class MysqlAddress(Struct, frozen=True):
 
 
 class OpsAddress(Struct, frozen=True):
-    """Where the node of a region serves its operators."""
+    """Where the node of a region serves its operators; what changes state needs the token."""
 
     port: Port
     host: Host = "127.0.0.1"
+    token_env: Variable | None = None
+    token_file: FilePath | None = None
 
     def __str__(self) -> str:
         return address_text(self.host, self.port)
-
-
-class BusAddress(Struct, frozen=True):
-    """Where a region's own topic lives, if not where ``[bus]`` says."""
-
-    dir: FilePath
 
 
 class AccountSource(Struct, frozen=True):
@@ -136,6 +146,18 @@ class AccountSource(Struct, frozen=True):
     user: User
     password_env: Variable | None = None
     password_file: FilePath | None = None
+
+
+class BusAddress(Struct, frozen=True):
+    """Where a region's own topic lives, if not where ``[bus]`` says: a folder, or a Kafka.
+
+    ``tls`` and ``sasl`` hold for that Kafka; what is not given is that of ``[bus.kafka]``.
+    """
+
+    dir: FilePath | None = None
+    bootstrap: tuple[Broker, ...] = ()
+    tls: Tls | None = None
+    sasl: AccountSource | None = None
 
 
 class Accounts(Struct, frozen=True):
@@ -182,15 +204,43 @@ class Wan(Struct, frozen=True):
     control: FilePath
 
 
+class Kafka(Struct, frozen=True):
+    """One Kafka for all regions (or those without their own), and what their topics are like.
+
+    ``max_message_bytes`` bounds one message, not one frame: a longer frame goes in several.
+    """
+
+    bootstrap: tuple[Broker, ...] = ()
+    tls: Tls | None = None
+    sasl: AccountSource | None = None
+    replication_factor: _whole(1, 100, "replicas") = 3
+    min_insync_replicas: _whole(1, 100, "replicas") = 2
+    retention_hours: _seconds(0.01, 87_600, "hours") = 168.0
+    retention_bytes: _whole(-1, 2**60, "bytes, -1 without limit") = -1
+    max_message_bytes: _whole(64 * limits.KIB, 256 * limits.MIB, "bytes") = 4 * limits.MIB
+    compression: Literal["zstd", "lz4", "none"] = "zstd"
+
+
 class Bus(Struct, frozen=True):
     """The bus: for "file", a folder and how much of each region's log is kept there."""
 
     kind: Literal["file", "kafka"]
-    dir: FilePath
+    dir: FilePath | None = None
+    kafka: Kafka | None = None
     segment_bytes: _whole(64 * limits.KIB, 4096 * limits.MIB, "bytes") = 64 * limits.MIB
     min_age_seconds: _seconds(0, 31_536_000) = 3600.0
     max_bytes: _whole(128 * limits.KIB, 2**50, "bytes") = 16_384 * limits.MIB
     wan: Wan | None = None
+
+
+class Tracing(Struct, frozen=True):
+    """Where spans go (OTLP over HTTP, such as "http://127.0.0.1:4318"), and how many.
+
+    ``ratio`` of all transactions is traced, besides each with a conflict, a parked row or a retry.
+    """
+
+    endpoint: Url
+    ratio: _seconds(0, 1, "share of all transactions") = 0.01
 
 
 class Limits(Struct, frozen=True):
@@ -214,6 +264,7 @@ class Topology(Struct, frozen=True):
     regions: tuple[Region, ...] = field(name="region", default=())
     accounts: Accounts = Accounts()
     limits: Limits = Limits()
+    tracing: Tracing | None = None
     policies: tuple[Policy, ...] = field(name="policy", default=())
 
     def region(self, name: str) -> Region:
@@ -245,7 +296,16 @@ class Topology(Struct, frozen=True):
     def bus_dir(self, name: str) -> Path:
         """Return the folder that holds the topic of the region ``name`` on the file bus."""
         own = self.region(name).bus
-        return Path(own.dir if own else self.bus.dir)
+        return Path((own and own.dir) or self.bus.dir or "")
+
+    def kafka_of(self, name: str) -> BusAddress:
+        """Return how the Kafka with the topic of the region ``name`` is reached."""
+        common, own = self.bus.kafka or Kafka(), self.region(name).bus or BusAddress()
+        return BusAddress(
+            bootstrap=own.bootstrap or common.bootstrap,
+            tls=own.tls or common.tls,
+            sasl=own.sasl or common.sasl,
+        )
 
     def account_source(self, name: str, role: Role) -> AccountSource:
         """Return where the account ``role`` of the region ``name`` comes from: its own or all's."""
@@ -263,10 +323,15 @@ class Topology(Struct, frozen=True):
         told = strict_toml.plain(self)
         told.get("bus", {}).pop("dir", None)
         told.get("bus", {}).pop("wan", None)
+        told.pop("tracing", None)
         told["region"] = sorted(told.get("region", ()), key=lambda region: region["id"])
         for region in told["region"]:
             region.pop("bus", None)
+            region.pop("ops", None)
             region["mysql"].get("tls", {}).pop("ca", None)
+        kafka = told.get("bus", {}).get("kafka", {})
+        for key in ("bootstrap", "tls", "sasl"):
+            kafka.pop(key, None)
         for holder in (told, *told["region"]):
             for source in holder.get("accounts", {}).values():
                 source.pop("password_env", None)
@@ -312,7 +377,6 @@ def load(path: str | os.PathLike[str]) -> Topology:
         problem = Problem("(file)", f"is not TOML: {error}", "correct the syntax at that place")
         raise TopologyError(file, [problem]) from None
     reader = Reader(Path(os.path.abspath(file)).parent)
-    data = topology_rules.without_kafka_keys(data)
     parts = reader.fields(Topology, data, "")
     problems = reader.problems + topology_rules.check(parts, data)
     problems = topology_rules.with_region_names(problems, data)

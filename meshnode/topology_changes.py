@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from meshnode import strict_toml
-from meshnode.topology import ROLES, AccountSource, Region, Topology
+from meshnode.topology import ROLES, AccountSource, Bus, Kafka, Region, Topology
 
 _REFUSED = {
     "mesh": "it is part of every topic's name and of each region's bookkeeping",
     "bus.kind": "positions of one bus mean nothing on another",
     "bus.dir": "nodes that follow at different moments would lose sight of each other",
+    "bus.kafka.bootstrap": "another Kafka is another topic, in which every position is lost",
 }
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -39,7 +40,7 @@ def changes(old: Topology, new: Topology) -> Changes:
         if before.get(key) == after.get(key):
             continue
         text = f"{key}: {_told(before.get(key))} -> {_told(after.get(key))}"
-        reason = _REFUSED.get(key) or (_REFUSED["bus.dir"] if key.endswith(".bus.dir") else None)
+        reason = _REFUSED.get(key) or _own_bus(key)
         if reason is None:
             live.append(text)
         else:
@@ -48,6 +49,13 @@ def changes(old: Topology, new: Topology) -> Changes:
                 " or stop all nodes first"
             )
     return Changes(live, refused)
+
+
+def _own_bus(key: str) -> str | None:
+    """Why a region's own place on the bus cannot change."""
+    if key.endswith(".bus.dir"):
+        return _REFUSED["bus.dir"]
+    return _REFUSED["bus.kafka.bootstrap"] if key.endswith(".bus.bootstrap") else None
 
 
 def _regions_refused(old: Topology, new: Topology) -> list[str]:
@@ -107,10 +115,7 @@ def describe(topology: Topology) -> str:
     if topology.replicate.exclude:
         lines.append(f"excluded    {', '.join(topology.replicate.exclude)}")
     lines.append("conflicts   lww (the last writer wins) on every table")
-    lines.append(
-        f"bus         {bus.kind} in {bus.dir}; segments of {bus.segment_bytes} bytes, kept at least"
-        f" {bus.min_age_seconds:g} s, at most {bus.max_bytes} bytes a region"
-    )
+    lines.append(_bus_in_words(bus))
     if bus.wan is not None:
         lines.append(f"wan         simulated, controlled by {bus.wan.control}")
     lines.append(
@@ -128,8 +133,25 @@ def describe(topology: Topology) -> str:
         for role in ROLES:
             source = topology.account_source(region.name, role)
             lines.append(f"            {role:<5} {source.user}, password from {_source(source)}")
+        if region.bus is not None and region.bus.bootstrap:
+            lines.append(f"            its own kafka at {', '.join(region.bus.bootstrap)}")
         lines += [f"            note: {note}" for note in _notes(region)]
     return "\n".join(lines) + "\n"
+
+
+def _bus_in_words(bus: Bus) -> str:
+    if bus.kind == "file":
+        return (
+            f"bus         file in {bus.dir}; segments of {bus.segment_bytes} bytes, kept at least"
+            f" {bus.min_age_seconds:g} s, at most {bus.max_bytes} bytes a region"
+        )
+    kafka = bus.kafka or Kafka()
+    limit = "" if kafka.retention_bytes < 0 else f" or {kafka.retention_bytes} bytes"
+    return (
+        f"bus         kafka at {', '.join(kafka.bootstrap) or 'each region'};"
+        f" {kafka.replication_factor} replicas ({kafka.min_insync_replicas} in sync),"
+        f" {kafka.compression}, kept {kafka.retention_hours:g} h{limit}"
+    )
 
 
 def _source(source: AccountSource) -> str:

@@ -12,14 +12,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meshnode import table_patterns
+from meshnode import table_patterns, topology_bus_rules
 from meshnode.strict_toml import INVALID, Problem, join, shown
 
 if TYPE_CHECKING:
-    from meshnode.topology import Accounts, AccountSource, Bus, Limits, Region
+    from meshnode.topology import Accounts, AccountSource, Limits, Region
 
 _ROLES = ("tail", "apply", "admin")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_EVERY_MACHINE = _LOOPBACK | {"0.0.0.0", "::"}
 
 
 def check(parts: Mapping[str, Any], data: Mapping[str, Any]) -> list[Problem]:
@@ -47,16 +48,8 @@ def check(parts: Mapping[str, Any], data: Mapping[str, Any]) -> list[Problem]:
     if parts["limits"] is not INVALID:
         problems += _limits(parts["limits"])
     if parts["bus"] is not INVALID:
-        problems += _bus(parts["bus"])
+        problems += topology_bus_rules.check(parts["bus"], regions)
     return problems
-
-
-def without_kafka_keys(data: dict[str, Any]) -> dict[str, Any]:
-    """Reduce a Kafka bus to its kind: one problem says that it is not to be had, not ten."""
-    bus = data.get("bus")
-    if isinstance(bus, dict) and bus.get("kind") == "kafka":
-        return data | {"bus": {"kind": "kafka", "dir": "."}}
-    return data
 
 
 def with_region_names(problems: list[Problem], data: Mapping[str, Any]) -> list[Problem]:
@@ -122,10 +115,17 @@ def _duplicate_addresses(regions: list[tuple[str, "Region"]]) -> Iterator[Proble
         if region.mysql.socket or region.mysql.host
     ]
     yield from _duplicates(mysql, "two regions never share a MySQL server: correct one address")
+    # Loopback and "any" addresses are alike on every machine; they clash on one and the same.
     ops = [
-        (f"{key}.ops", _place(region.ops), str(region.ops)) for key, region in regions if region.ops
+        (f"{key}.ops", _place(region.ops), str(region.ops))
+        for key, region in regions
+        if region.ops and (region.ops.host not in _EVERY_MACHINE or _on_this_machine(region))
     ]
     yield from _duplicates(ops, "each node listens on its own address: correct one of them")
+
+
+def _on_this_machine(region: "Region") -> bool:
+    return region.mysql.socket is not None or region.mysql.host in _LOOPBACK
 
 
 def _place(address: Any) -> tuple[str, int]:
@@ -157,7 +157,10 @@ def _mysql(key: str, region: "Region") -> Iterator[Problem]:
         )
     yield from _host(f"{key}.host", mysql.host)
     if region.ops is not None:
-        yield from _host(f"{key.removesuffix('.mysql')}.ops.host", region.ops.host)
+        ops = f"{key.removesuffix('.mysql')}.ops"
+        yield from _host(f"{ops}.host", region.ops.host)
+        if region.ops.token_env is not None and region.ops.token_file is not None:
+            yield Problem(ops, "has two sources for its token", "keep token_env or token_file")
 
 
 def _host(key: str, host: str | None) -> Iterator[Problem]:
@@ -173,15 +176,8 @@ def _host(key: str, host: str | None) -> Iterator[Problem]:
 def _accounts(key: str, accounts: "Accounts") -> Iterator[Problem]:
     for role in _ROLES:
         source: AccountSource | None = accounts.source(role)
-        if source is None:
-            continue
-        if (source.password_env is None) == (source.password_file is None):
-            has = "no source" if source.password_env is None else "two sources"
-            yield Problem(
-                f"{key}.{role}",
-                f"user {source.user!r} has {has} for its password",
-                'write exactly one of password_env = "NAME" and password_file = "path"',
-            )
+        if source is not None:
+            yield from topology_bus_rules.password_source(f"{key}.{role}", source)
 
 
 def _roles(common: "Accounts", regions: list[tuple[str, "Region"]]) -> Iterator[Problem]:
@@ -286,20 +282,3 @@ def _limits(limits: "Limits") -> Iterator[Problem]:
                 f"lower {small} or raise {large} (a default counts as well)",
                 str(low),
             )
-
-
-def _bus(bus: "Bus") -> Iterator[Problem]:
-    if bus.kind == "kafka":
-        yield Problem(
-            "bus.kind",
-            "the Kafka bus is not in this release",
-            'write kind = "file" and dir = "..." (all nodes on one machine)',
-            '"kafka"',
-        )
-    if bus.max_bytes < 2 * bus.segment_bytes:
-        yield Problem(
-            "bus.max_bytes",
-            f"is below two segments of bus.segment_bytes = {bus.segment_bytes}",
-            "raise max_bytes or lower segment_bytes: the newest segment is never dropped",
-            str(bus.max_bytes),
-        )

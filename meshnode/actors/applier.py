@@ -9,20 +9,28 @@ parked.  A COMMIT whose answer was lost is settled by the row of
 """
 
 import asyncio
+import time
 from collections import deque
+from contextlib import suppress
 
 from meshnode.accounts import Account
+from meshnode.actors.batching import next_batch
 from meshnode.actors.board import Board, PeerProgress
+from meshnode.actors.effort import Effort
 from meshnode.actors.fitting import Fitting
 from meshnode.actors.intake import Intake, Mark, Ready, TableCache, parts_of, tables_of
 from meshnode.actors.kernel import Actor, Mailbox
-from meshnode.actors.parking import apply_parking
+from meshnode.actors.observer import observed
+from meshnode.actors.parking import apply_parking, apply_part
+from meshnode.actors.pauses import hold
 from meshnode.actors.sessions import session_of
+from meshnode.actors.straight import StraightWay
+from meshnode.actors.tally import Tally
 from meshnode.actors.watcher import View
 from meshnode.bus.port import Bus, BusReader
 from meshnode.core import check
 from meshnode.core.ledger import Ledger
-from meshnode.core.plan import Work, make_plan
+from meshnode.core.plan import Plan, Work, make_plan
 from meshnode.core.wire import Sender, decode
 from meshnode.errors import Busy, Fenced, Halt, Replan, Retry
 from meshnode.mysql.apply import set_format
@@ -32,6 +40,9 @@ from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.session import RowError, Session
 from meshnode.topology import Region
 
+KEEP_ALIVE_SECONDS = 10.0
+"""An idle session says something to its server this often."""
+
 SURPRISES = 20
 """Plans made anew for one batch before the stream starts again."""
 
@@ -40,23 +51,6 @@ PATIENT_SURPRISES = 5
 
 DUPLICATES = 2
 """Times that a duplicate key counts as a surprise before it counts as another unique key's."""
-
-
-class Effort:
-    """How the present batch is tried: what earlier tries have taught."""
-
-    def __init__(self) -> None:
-        self.items = 1_000_000
-        self.reset()
-
-    def reset(self) -> None:
-        """A batch went through: the next one starts afresh and may be larger."""
-        self.deep = self.wait = self.split = self.park = False
-        self.surprises = self.duplicates = 0
-        self.pause = 0.002
-
-    def grow(self) -> None:
-        self.items = min(self.items * 2, 1_000_000)
 
 
 class Applier(Actor):
@@ -95,15 +89,15 @@ class Applier(Actor):
 
     async def _run(self, session: Session, reader: BusReader) -> None:
         rows = await session.query(
-            "SELECT incarnation, seq, HEX(position), stream_epoch, frontier, heard_us, commit_us"
-            f" FROM meshnode.applied WHERE origin = {self.peer.id}"
+            "SELECT incarnation, seq, HEX(position), stream_epoch, frontier, heard_us, commit_us,"
+            f" heard_beat FROM meshnode.applied WHERE origin = {self.peer.id}"
         )
         if not rows:
             raise Halt(
                 f"{session.server} has no row for {self.peer.name} in meshnode.applied",
                 "run `meshnode init` for this region",
             )
-        incarnation, seq, position, epoch, frontier, heard, commit = rows[0]
+        incarnation, seq, position, epoch, frontier, heard, commit, beat = rows[0]
         place = bytes.fromhex(str(position or ""))
         self.seq = seq
         self.incarnation = incarnation or await self._first_incarnation(reader)
@@ -113,14 +107,20 @@ class Applier(Actor):
 
         self.lookups = Lookups(await read_collations(session))
         self.max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        self.applying = Applying(session, self.lookups, self.board.ancestry, self.max_packet)
+        self.applying = Applying(session, self.lookups, self.max_packet)
         self.fitting = Fitting(session, self.view, self.board)
+        self.straight = StraightWay(self)
         self.cache = TableCache()
         limits = self.view.now.limits
         inbox: Mailbox[Ready] = Mailbox(2 * limits.batch_bytes)
+        self.board.queues["incoming", self.peer.name] = inbox
+        await self.board.pauses.refresh(session)
         ledger = Ledger(self.peer.name, self.incarnation, seq, epoch)
-        intake = Intake(reader, self.sender, ledger, place, self.cache, inbox, self.board)
-        intake.heard_us, intake.frontier = heard, frontier
+        intake = self.intake = Intake(
+            reader, self.sender, ledger, place, self.cache, inbox, self.board, self.state
+        )
+        intake.heard_us, intake.heard_beat, intake.frontier = heard, beat, frontier
+        intake.run_rows = min(intake.run_rows, limits.batch_rows)
         self.running()
         async with asyncio.TaskGroup() as group:
             group.create_task(intake.run())
@@ -137,22 +137,30 @@ class Applier(Actor):
         effort = Effort()
         while True:
             if not pending:
-                await inbox.wait()
+                await self._wait(session, inbox)
                 pending.extend(inbox.take(self.view.now.limits.batch_bytes))
-            batch = self._cut(pending, effort.items)
+            await hold(self.board, self.peer, self.region.name, self.state, session)
+            batch = next_batch(pending, effort.items, self.view.now.limits.batch_rows)
+            if any(ready.segments for ready in batch):
+                if await self.straight.take(session, batch):
+                    self._done(pending, batch, effort)
+                else:
+                    self._take_apart(pending, batch)
+                continue
             try:
-                await self._try(session, batch, effort)
+                with observed(self.progress.observer, batch):
+                    await self._try(session, batch, effort)
             except Busy as error:
-                await self._undo(session)
+                await self.undo(session)
                 self.board.counts["busy"] += 1
                 if len(batch) > 1:
                     effort.items = max(1, len(batch) // 2)
                 else:
                     self.state.set("running", f"waits for a row lock: {error.what}")
-                    effort.wait = True
+                    effort.locked(time.monotonic())
                     await self._pause(effort)
             except Replan:
-                await self._undo(session)
+                await self.undo(session)
                 self.board.counts["replans"] += 1
                 effort.deep = True
                 effort.surprises += 1
@@ -161,10 +169,10 @@ class Applier(Actor):
                     raise
                 await self._pause(effort)
             except RowError as error:
-                await self._undo(session)
+                await self.undo(session)
                 self._row_error(batch, effort, error)
             except Retry as error:
-                await self._undo(session)
+                await self.undo(session)
                 if session.closed:
                     raise
                 self.board.counts["retries"] += 1
@@ -174,6 +182,23 @@ class Applier(Actor):
             else:
                 self._done(pending, batch, effort)
 
+    async def _wait(self, session: Session, inbox: Mailbox[Ready]) -> None:
+        """Wait for the next step; the server ends sessions that say nothing meanwhile."""
+        while not len(inbox):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    await inbox.wait()
+                    return
+            await session.keep_alive()
+
+    def _take_apart(self, pending: deque[Ready], batch: list[Ready]) -> None:
+        """Put the items of the runs of ``batch`` in their place: they go the long way."""
+        for _ in batch:
+            pending.popleft()
+        for ready in reversed(batch):
+            steps = [ready] if ready.segments is None else self.intake.taken_apart(ready)
+            pending.extendleft(reversed(steps))
+
     def _done(self, pending: deque[Ready], batch: list[Ready], effort: Effort) -> None:
         for _ in batch:
             pending.popleft()
@@ -182,17 +207,20 @@ class Applier(Actor):
         progress = self.progress
         progress.seq, progress.position = mark.seq, mark.position
         progress.frontier = max(progress.frontier, mark.frontier)
-        progress.heard_us = max(progress.heard_us, mark.heard_us)
+        progress.heard_us = mark.heard_us
         progress.commit_us = max(progress.commit_us, mark.commit_us)
+        progress.batch(sum(ready.rows for ready in batch), sum(ready.size for ready in batch))
         effort.reset()
         effort.grow()
-        self.state.set("running")
+        if not self.intake.failing:
+            self.state.set("running")
 
     def _row_error(self, batch: list[Ready], effort: Effort, error: RowError) -> None:
         """A row does not go in: look again, halve, reorder, and at last park it.
 
         Parking is a try like the others: it may meet a lock or a surprise, too.
         """
+        self.board.counts["row_errors"] += 1
         if error.code == 1062 and effort.duplicates < DUPLICATES:
             effort.duplicates += 1
             effort.deep = True
@@ -201,12 +229,7 @@ class Applier(Actor):
             effort.duplicates = 0
         elif error.code == 1062 and not effort.split:
             effort.split = True
-        elif batch[0].huge is not None:
-            raise Halt(
-                f"a row of the huge transaction {batch[0].huge.tx_id} cannot apply: {error.what}",
-                "remove the cause in this region; the transaction is tried again by itself",
-            )
-        elif effort.park or batch[0].item is None or not batch[0].item.entries:
+        elif effort.park:
             raise error
         else:
             effort.park, effort.items = True, 1
@@ -215,33 +238,9 @@ class Applier(Actor):
         await asyncio.sleep(effort.pause)
         effort.pause = min(effort.pause * 2, 0.5)
 
-    async def _undo(self, session: Session) -> None:
+    async def undo(self, session: Session) -> None:
         if not session.closed:
             await session.rollback()
-
-    def _cut(self, pending: deque[Ready], items: int) -> list[Ready]:
-        """The next batch: whole items of one format, one form of each table, within budget."""
-        batch: list[Ready] = []
-        rows = 0
-        forms: dict[str, object] = {}
-        format_bytes = b""
-        limit = self.view.now.limits.batch_rows
-        for ready in pending:
-            if batch and (
-                len(batch) >= items
-                or rows + ready.rows > limit
-                or ready.huge is not None
-                or batch[0].huge is not None
-                or ready.refusal is not None
-                or (ready.format and format_bytes and ready.format != format_bytes)
-            ):
-                break
-            if any(forms.setdefault(table.digest, table) is not table for table in ready.used):
-                break
-            batch.append(ready)
-            rows += ready.rows
-            format_bytes = format_bytes or ready.format
-        return batch
 
     async def _try(self, session: Session, batch: list[Ready], effort: Effort) -> None:
         """One whole try at ``batch``: everything or an error."""
@@ -251,7 +250,7 @@ class Applier(Actor):
             await self._try_huge(session, batch, effort)
             return
         if effort.park:
-            await self._fence_and(session, batch, lambda: apply_parking(self, batch[0]))
+            await self._park(session, batch[0], effort)
             return
         works = await self._works(session, batch)
         format_bytes = next((ready.format for ready in batch if ready.format), b"")
@@ -259,9 +258,10 @@ class Applier(Actor):
             await set_format(session, format_bytes)
         await self._begin(session, batch)
         if works:
-            plan = await self._write(works, effort)
+            tally = Tally(len(works))
+            tally.add(await self.write(works, effort))
             await session.query("COMMIT")
-            self._count(works, plan)
+            tally.settle(self.board, self.progress)
         else:
             await session.query("COMMIT")
 
@@ -317,10 +317,12 @@ class Applier(Actor):
         session.close()
         raise Retry(f"meshnode.applied for {self.peer.name} moved to item {seq}: reading it again")
 
-    async def _write(self, works: list[Work], effort: Effort):
+    async def write(self, works: list[Work], effort: Effort) -> Plan:
+        """Steps 2 to 5 for ``works`` in the open transaction; what was done."""
         applying = self.applying
         state = await applying.lock(works, effort.deep, effort.wait)
         plan = make_plan(works, state, self.board.ancestry, self.fitting.wide, effort.split)
+        self.progress.observer.decided()
         images = await applying.standing(plan)
         await applying.write(plan)
         await applying.look(plan)
@@ -332,41 +334,43 @@ class Applier(Actor):
         huge = batch[0].huge
         await set_format(session, batch[0].format)
         await self._begin(session, batch)
-        done: list = []
+        tally = Tally(1)
         # A reader of its own: the intake waits in the other one for what comes next.
         reader = self.bus.reader(self.peer.name)
         try:
-            async for item, tables, scanned in parts_of(
+            async for item, tables in parts_of(
                 huge, reader, self.sender, self.cache, self.incarnation
             ):
                 await self.fitting.require(tables_of(item, tables))
+                if effort.fresh:
+                    segments = await self.straight.take_part(session, item, tables)
+                    if segments:
+                        tally.add_straight(segments)
+                        continue
+                scanned = check.scan(item, tables, self.peer.name)
                 wanted = check.keys(item, tables, scanned, self.peer.name)
                 if wanted:
                     await self.lookups.fold(session, wanted)
                 incoming = check.check(item, tables, scanned, self.peer.name)
-                plan = await self._write([Work(item, scanned, incoming)], effort)
-                done.append((len(plan.records), plan.rows, int(item.last)))
+                work = Work(item, scanned, incoming)
+                if effort.park:
+                    await apply_part(self, work, effort, batch[0].format, tally)
+                else:
+                    tally.add(await self.write([work], effort))
         finally:
             await reader.close()
         await session.query("COMMIT")
-        counts = self.board.counts
-        for conflicts, rows, last in done:
-            counts["conflicts"] += conflicts
-            counts["applied_rows"] += rows
-            counts["applied_transactions"] += last
+        tally.settle(self.board, self.progress)
 
-    def _count(self, works: list[Work], plan) -> None:
-        self.applying.remember(plan)
-        counts = self.board.counts
-        counts["applied_transactions"] += len(works)
-        counts["applied_rows"] += plan.rows
-        counts["conflicts"] += len(plan.records)
+    async def _park(self, session: Session, ready: Ready, effort: Effort) -> None:
+        """Apply a single item but for the rows that cannot stand here, which are parked.
 
-    async def _fence_and(self, session: Session, batch: list[Ready], body) -> None:
-        """Run ``body`` in a fenced transaction and commit it."""
-        works = await self._works(session, batch)
-        await set_format(session, batch[0].format)
-        await self._begin(session, batch)
-        self.parking_work = works[0]
-        await body()
+        So are rows that clients hold locked, if it is time not to wait for them any more.
+        """
+        (work,) = await self._works(session, [ready])
+        await set_format(session, ready.format)
+        await self._begin(session, [ready])
+        tally = Tally(1)
+        await apply_parking(self, work, effort, ready.format, tally)
         await session.query("COMMIT")
+        tally.settle(self.board, self.progress)

@@ -5,22 +5,45 @@ heartbeat carries.
 """
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from meshnode import limits
+from meshnode.actors.kernel import Mailbox
+from meshnode.actors.measures import BATCH_ROWS, DELAYS, Histogram, RecentMaximum
+from meshnode.actors.observer import Observer, StreamObserver, StreamUnobserved, Unobserved
+from meshnode.actors.pauses import Pauses
 from meshnode.core.plan import Ancestry
 
 
 @dataclass
 class PeerProgress:
-    """How far a peer's stream is applied here; times in microseconds since 1970."""
+    """How far a peer's stream is applied here; times in microseconds since 1970.
+
+    ``counts`` are those of the board that concern this peer alone, ``batch_rows`` the sizes of
+    the transactions in which it was applied.  ``ahead`` is the peer's clock minus this region's,
+    in seconds, less the time that a heartbeat was on its way: the truth is at least this.
+    ``retention_left`` in seconds, None where the bus cannot say.
+    """
 
     seq: int = 0
     frontier: int = 0
     heard_us: int = 0
     commit_us: int = 0
     position: bytes = b""
+    counts: Counter[str] = field(default_factory=Counter)
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(BATCH_ROWS))
+    ahead: RecentMaximum = field(default_factory=RecentMaximum)
+    retention_left: float | None = None
+    observer: StreamObserver = field(default_factory=StreamUnobserved)
+
+    def batch(self, rows: int, size: int) -> None:
+        """A batch with ``rows`` whose images have ``size`` bytes is applied."""
+        if rows:
+            self.batch_rows.observe(rows)
+            self.counts["applied_bytes"] += size
 
 
 @dataclass
@@ -35,6 +58,21 @@ class Tail:
 
 
 @dataclass
+class Census:
+    """What only MySQL can count, as the census found it last; None before its first round.
+
+    ``letters`` by state, ``parked`` rows by table, ``parked_ts`` the least stamp of these;
+    ``mend`` the keys that wait to be mended; ``tombstones`` MySQL's estimate of the rows, by table.
+    """
+
+    letters: dict[str, int] | None = None
+    parked: dict[str, int] = field(default_factory=dict)
+    parked_ts: int | None = None
+    mend: int | None = None
+    tombstones: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Board:
     """Facts shared by the actors of one node; ``own`` is its region's id.
 
@@ -43,8 +81,11 @@ class Board:
     ever written to the heartbeat row.  ``threads``: server threads of this node,
     whose transactions are not the clients'.  ``format``: the server's
     present format description event.  ``acknowledged``: how far each
-    peer says it has applied this region's stream.  ``pulse`` is set when a beat
-    should come early.
+    peer says it has applied this region's stream.
+
+    For those who look from outside: ``conflicts`` by table and kind; ``queues`` are the present
+    mailboxes by name and peer ('' for the own stream); ``beat_us`` is the wall time of
+    the newest own heartbeat that was written, ``published_us`` of the newest that is in the topic.
     """
 
     own: int
@@ -60,14 +101,56 @@ class Board:
     format: bytes = b""
     definitions: int = 0
     """Raised whenever a table definition may have changed here."""
+    pauses: Pauses = field(default_factory=Pauses)
+    census: Census = field(default_factory=Census)
+    conflicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    queues: dict[tuple[str, str], Mailbox[Any]] = field(default_factory=dict)
+    loop_delay: Histogram = field(default_factory=lambda: Histogram(DELAYS))
+    observer: Observer = field(default_factory=Unobserved)
+    beat_us: int = 0
+    published_us: int = 0
+    retention: float | None = None
+    """How long the bus keeps a record, in seconds; None where it does not forget by age."""
     ancestry: Ancestry = field(init=False)
 
     def __post_init__(self) -> None:
         self.ancestry = Ancestry(limits.BASES_KEPT, self.own)
         self._claimed = asyncio.Event()
+        self._clock_offset_us = 0
+
+    def now_us(self) -> int:
+        """The clock of the region's MySQL, in microseconds since 1970, as the last beat found it.
+
+        Heartbeats and stamps are of that clock; before the first beat it is this machine's.
+        """
+        return time.time_ns() // 1000 + self._clock_offset_us
+
+    def clock_read(self, now_us: int) -> None:
+        """The server's clock says ``now_us`` at this moment."""
+        self._clock_offset_us = now_us - time.time_ns() // 1000
+
+    def heard(self, region: int, wall_us: int) -> None:
+        """A heartbeat that ``region`` wrote at ``wall_us``, by its clock, has arrived."""
+        self.peer(region).ahead.note((wall_us - self.now_us()) / 1e6)
+
+    def received(self, region: int, size: int) -> None:
+        """A record of ``size`` bytes was read from the topic of ``region``."""
+        counts = self.peer(region).counts
+        counts["received_frames"] += 1
+        counts["received_bytes"] += size
+
+    def peer(self, region: int) -> PeerProgress:
+        """What is known of the peer with the id ``region``."""
+        return self.peers.setdefault(region, PeerProgress())
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether this process has taken the region over."""
+        return self._claimed.is_set()
 
     def claim(self) -> None:
         """This process now holds its epoch, and knows the end of its topic."""
+        self.counts["claims"] += 1
         self._claimed.set()
 
     async def claimed(self) -> None:

@@ -3,6 +3,10 @@
 The beat carries the wall time, what this region has applied of each other, and
 the frontier.  In the same transaction the newest acknowledged frame goes into
 ``meshnode.member``, under the epoch: where a successor starts to read.
+
+A stream that cannot be claimed must not be silent about it: from the moment that the
+region's epoch is this node's, the heart writes beats that say how the actors are
+and promise nothing new.
 """
 
 import asyncio
@@ -45,7 +49,9 @@ class Heart(Actor):
 
     async def run(self) -> None:
         """Beat until cancelled; Fenced when the epoch is not ours any more."""
-        await self.board.claimed()
+        while not await self._claimed_soon():
+            if self.board.epoch:
+                await self._tell_until_claimed()
         loop = asyncio.get_running_loop()
         async with session_of(self.region, self.login, "heart", self.board) as session:
             self.board.promised = max(
@@ -61,10 +67,45 @@ class Heart(Actor):
                 due = max(due + self.seconds, loop.time())
                 await asyncio.sleep(due - loop.time())
 
+    async def _claimed_soon(self) -> bool:
+        """Whether the region is claimed, now or before the next beat is due."""
+        try:
+            await asyncio.wait_for(self.board.claimed(), self.seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _tell_until_claimed(self) -> None:
+        self.state.set("waiting", "the stream is not claimed yet: see the tailer")
+        async with session_of(self.region, self.login, "heart", self.board) as session:
+            while not await self._claimed_soon():
+                await self._tell(session)
+
+    async def _tell(self, session: Session) -> None:
+        """Write a beat with the frontier that stands there, if the region is still this node's."""
+        now = int(str((await session.query(CLOCK))[0][0]))
+        self.board.clock_read(now)
+        await session.query("BEGIN")
+        try:
+            rows = await session.query(
+                f"SELECT 1 FROM meshnode.member WHERE epoch = {self.board.epoch} FOR UPDATE"
+            )
+            if rows:
+                await session.query(
+                    f"UPDATE meshnode.heartbeat SET beat = beat + 1, wall_us = {now},"
+                    f" body = {text(self._body())} WHERE region = {self.region.id}"
+                )
+            await session.query("COMMIT")
+        except BaseException:
+            if not session.closed:
+                await session.rollback()
+            raise
+
     async def beat(self, session: Session) -> None:
         """Write one heartbeat."""
         board = self.board
         now = int(str((await session.query(CLOCK))[0][0]))
+        board.clock_read(now)
         oldest = await self._oldest_open(session, now)
         heard = [peer.heard_us for peer in board.peers.values() if peer.heard_us]
         promise = frontier(now, oldest, max(heard, default=None), board.promised)
@@ -96,6 +137,7 @@ class Heart(Actor):
                 f" WHERE region = {self.region.id}"
             )
             await session.query("COMMIT")
+            board.beat_us = now
         except BaseException:
             if not session.closed:
                 await session.rollback()
@@ -132,6 +174,12 @@ class Heart(Actor):
                     for origin, peer in board.peers.items()
                 },
                 "counts": dict(board.counts),
+                "retention": board.retention,
+                "retention_left": {
+                    str(origin): round(peer.retention_left, 1)
+                    for origin, peer in board.peers.items()
+                    if peer.retention_left is not None
+                },
                 "actors": [
                     {
                         "name": state.name, "state": state.state, "reason": state.reason,

@@ -1,32 +1,45 @@
 """The intake: reads a peer's topic ahead of its applier and makes items ready.
 
 Frames are decoded, judged by the ledger, and their images scanned here, while
-the applier waits for MySQL.  Of a huge transaction only the place is kept: it is
-handed on when its last part has been seen, and read again while it is applied.
+the applier waits for MySQL.  Stretches of ordinary items become runs
+(:mod:`meshnode.core.runs`), which can be taken apart again.  Of a huge transaction
+only the place is kept: it is handed on when its last part has been seen, and read
+again while it is applied.
 """
 
-from collections.abc import AsyncIterator
+from asyncio import sleep as pause
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 
 from meshnode.actors.board import Board
-from meshnode.actors.kernel import Mailbox
+from meshnode.actors.kernel import FIRST_PAUSE, LONGEST_PAUSE, Mailbox, State
 from meshnode.bus.port import BusReader, Position, Record
 from meshnode.core.change import Table
 from meshnode.core.check import Incoming, Scanned, check, scan
 from meshnode.core.ledger import Ledger
-from meshnode.core.wire import PART, Frame, Item, Sender, decode
-from meshnode.errors import Halt
+from meshnode.core.runs import Segment, eligible, prove
+from meshnode.core.wire import PART, TRANSACTION, Frame, Item, Sender, decode
+from meshnode.errors import Halt, Retry
 from meshnode.mysql.maps import make_table
 
 READ_BYTES = 1024 * 1024
 ITEM_WEIGHT = 300
 
+RUN_ROWS = 1000
+"""A run ends with the item that reaches this: the scan of one must not hold the loop up."""
+
+LEAST_RUN_ROWS = 20
+"""A run of fewer saves nothing."""
+
 
 class Mark(NamedTuple):
-    """What ``meshnode.applied`` says once an item is applied; times in microseconds."""
+    """What ``meshnode.applied`` says once an item is applied; times in microseconds.
+
+    ``heard_us`` and ``heard_beat``: wall time and number of the newest heartbeat up to there.
+    """
 
     seq: int
     tx_id: str
@@ -35,6 +48,7 @@ class Mark(NamedTuple):
     frontier: int
     heard_us: int
     commit_us: int
+    heard_beat: int = 0
 
 
 class Huge(NamedTuple):
@@ -56,7 +70,8 @@ class Ready:
 
     ``incoming`` are the checked entries, ``None`` while character keys have to be
     learnt from MySQL first.  ``tables`` are the frame's, which the item's numbers
-    mean; ``used`` those that it touches.  A ``refusal`` ends the stream: it is raised
+    mean; ``used`` those that it touches.  A run has ``segments`` and its ``items`` instead of an
+    item; from ``start`` on they are read again.  A ``refusal`` ends the stream: it is raised
     when its turn comes, and its mark means nothing.
     """
 
@@ -71,6 +86,18 @@ class Ready:
     rows: int = 0
     size: int = 0
     refusal: Halt | None = None
+    segments: list[Segment] | None = None
+    items: Sequence[Item] = ()
+    start: Position = b""
+
+
+class Page(NamedTuple):
+    """The record that items come from: its format description, its tables, its last item."""
+
+    record: Record
+    format: bytes
+    tables: list[Table]
+    last: int
 
 
 class Report(msgspec.Struct):
@@ -97,7 +124,10 @@ class TableCache:
 
 
 class Intake:
-    """Reads one stream from ``position`` into ``outbox``."""
+    """Reads one stream from ``position`` into ``outbox``.
+
+    ``state`` is the applier's: it shows why nothing is read (``failing``).
+    """
 
     def __init__(
         self,
@@ -108,6 +138,7 @@ class Intake:
         cache: TableCache,
         outbox: Mailbox[Ready],
         board: Board,
+        state: State,
     ) -> None:
         self.reader = reader
         self.sender = sender
@@ -116,8 +147,11 @@ class Intake:
         self.cache = cache
         self.outbox = outbox
         self.board = board
+        self.state = state
+        self.failing = False
+        self.run_rows = RUN_ROWS
         self.open: Huge | None = None
-        self.heard_us = 0
+        self.heard_us = self.heard_beat = 0
         self.frontier = 0
 
     async def run(self) -> None:
@@ -134,11 +168,33 @@ class Intake:
 
     async def _read(self) -> None:
         while True:
-            for record in await self.reader.read(self.position, READ_BYTES):
+            for record in await self._records():
                 await self._record(record)
                 self.position = record.after
 
+    async def _records(self) -> list[Record]:
+        """What comes next.  A reader that fails for a while must not end the batch being applied.
+
+        So it is asked again here, and not by the supervisor, which would start the applier again.
+        """
+        wait = FIRST_PAUSE
+        while True:
+            try:
+                found = await self.reader.read(self.position, READ_BYTES)
+            except Retry as error:
+                self.failing = True
+                reason = f"the stream of {self.sender.name} cannot be read: {error.what}"
+                self.state.set("retrying", reason, error.remedy)
+                await pause(wait)
+                wait = min(2 * wait, LONGEST_PAUSE)
+            else:
+                if self.failing:
+                    self.failing = False
+                    self.state.set("running")
+                return found
+
     async def _record(self, record: Record) -> None:
+        self.board.received(self.sender.region, len(record.payload))
         content = decode(record.payload, self.sender)
         items = self.ledger.take(content)
         if not isinstance(content, Frame):
@@ -147,28 +203,83 @@ class Intake:
                 mark = self._mark(self.ledger.voided[-1], "", record.after, 0)
                 await self.outbox.put(Ready(mark), ITEM_WEIGHT)
             return
-        tables = self.cache.of(content) if items else []
-        for number, item in enumerate(items, 1):
-            place = record.after if number == len(items) else record.start
-            if item.beat is not None:
-                self.heard_us = max(self.heard_us, item.beat.wall_us)
-                self.frontier = max(self.frontier, item.beat.frontier)
-                self._acknowledged(item.beat.body)
-            mark = self._mark(item.seq, item.tx_id, place, item.commit_us)
-            if item.kind == PART:
-                await self._part(item, mark, record, content.fde)
-                continue
-            size = sum(len(op.rows) for op in item.ops)
-            scanned = scan(item, tables, self.sender.name)
-            rows = sum(len(op.found) for op in scanned)
-            used = tables_of(item, tables)
-            incoming = None
-            if all(table.folds is None for table in used):
-                incoming = check(item, tables, scanned, self.sender.name)
-            ready = Ready(
-                mark, content.fde, item, tables, used, scanned, incoming, None, rows, size
-            )
-            await self.outbox.put(ready, size + ITEM_WEIGHT)
+        if not items:
+            return
+        page = Page(record, content.fde, self.cache.of(content), items[-1].seq)
+        self.board.peer(self.sender.region).observer.received(items, page.tables)
+        stretch: list[Item] = []
+        rows = 0
+        for item in items:
+            if item.kind == TRANSACTION and eligible(item, page.tables):
+                stretch.append(item)
+                rows += len(item.entries)
+                if rows >= self.run_rows:
+                    await self._stretch(stretch, rows, page)
+                    stretch, rows = [], 0
+            else:
+                await self._stretch(stretch, rows, page)
+                stretch, rows = [], 0
+                await self._single(item, page)
+        await self._stretch(stretch, rows, page)
+
+    async def _stretch(self, items: list[Item], rows: int, page: Page) -> None:
+        """Hand ``items`` on, as a run if they are one."""
+        segments = prove(items, page.tables) if rows >= LEAST_RUN_ROWS else None
+        if segments is None:
+            for item in items:
+                await self._single(item, page)
+            return
+        size = sum(len(segment.rows) for segment in segments)
+        ready = Ready(
+            self._mark_of(items[-1], page),
+            page.format,
+            tables=page.tables,
+            used=list(dict.fromkeys(segment.table for segment in segments)),
+            rows=rows,
+            size=size,
+            segments=segments,
+            items=items,
+            start=page.record.start,
+        )
+        await self.outbox.put(ready, size + ITEM_WEIGHT * len(items))
+        # The applier may have an answer of its server to take.
+        await pause(0)
+
+    async def _single(self, item: Item, page: Page) -> None:
+        if item.beat is not None:
+            # The newest, not the greatest: the origin's clock may have been set back.
+            self.heard_us, self.heard_beat = item.beat.wall_us, item.beat.beat
+            self.board.heard(self.sender.region, item.beat.wall_us)
+            self.frontier = max(self.frontier, item.beat.frontier)
+            self._acknowledged(item.beat.body)
+        mark = self._mark_of(item, page)
+        if item.kind == PART:
+            await self._part(item, mark, page)
+            return
+        ready = self._ready(item, page.tables, mark, page.format)
+        await self.outbox.put(ready, ready.size + ITEM_WEIGHT)
+
+    def _ready(self, item: Item, tables: Sequence[Table], mark: Mark, fde: bytes) -> Ready:
+        size = sum(len(op.rows) for op in item.ops)
+        scanned = scan(item, tables, self.sender.name)
+        rows = sum(len(op.found) for op in scanned)
+        used = tables_of(item, tables)
+        incoming = None
+        if all(table.folds is None for table in used):
+            incoming = check(item, tables, scanned, self.sender.name)
+        return Ready(mark, fde, item, tables, used, scanned, incoming, None, rows, size)
+
+    def taken_apart(self, run: Ready) -> list[Ready]:
+        """The items of a run, each a step by itself."""
+        steps = []
+        for item in run.items:
+            mark = run.mark
+            if item.seq != mark.seq:
+                mark = mark._replace(
+                    seq=item.seq, tx_id=item.tx_id, commit_us=item.commit_us, position=run.start
+                )
+            steps.append(self._ready(item, run.tables, mark, run.format))
+        return steps
 
     def _acknowledged(self, body: str) -> None:
         """The peer says how far it has applied the own stream."""
@@ -181,18 +292,27 @@ class Intake:
         if position is not None:
             self.board.acknowledged[self.sender.region] = position
 
-    async def _part(self, item: Item, mark: Mark, record: Record, fde: bytes) -> None:
+    async def _part(self, item: Item, mark: Mark, page: Page) -> None:
         if self.open is None:
-            self.open = Huge(record.start, self.ledger.epoch, item.seq, item.seq, item.tx_id)
-        if item.last:
+            self.open = Huge(page.record.start, self.ledger.epoch, item.seq, item.seq, item.tx_id)
+        if not item.last:
+            parts = item.seq - self.open.first + 1
+            self.state.set("running", f"reads ahead {item.tx_id}: {parts} parts so far")
+        else:
             huge = self.open._replace(last=item.seq)
             self.open = None
-            await self.outbox.put(Ready(mark, fde, huge=huge), ITEM_WEIGHT)
+            await self.outbox.put(Ready(mark, page.format, huge=huge), ITEM_WEIGHT)
+
+    def _mark_of(self, item: Item, page: Page) -> Mark:
+        # The position within a record is the record's: what is applied of it is read again.
+        position = page.record.after if item.seq == page.last else page.record.start
+        return self._mark(item.seq, item.tx_id, position, item.commit_us)
 
     def _mark(self, seq: int, tx_id: str, position: Position, commit_us: int) -> Mark:
         return Mark(
-            seq, tx_id, position, self.ledger.epoch, self.frontier, self.heard_us, commit_us
-        )
+            seq, tx_id, position, self.ledger.epoch, self.frontier, self.heard_us, commit_us,
+            self.heard_beat,
+        )  # fmt: skip
 
 
 def tables_of(item: Item, tables: list[Table]) -> list[Table]:
@@ -204,7 +324,7 @@ def tables_of(item: Item, tables: list[Table]) -> list[Table]:
 
 async def parts_of(
     huge: Huge, reader: BusReader, sender: Sender, cache: TableCache, incarnation: int
-) -> AsyncIterator[tuple[Item, list[Table], list[Scanned]]]:
+) -> AsyncIterator[tuple[Item, list[Table]]]:
     """The parts of ``huge``, read again one record at a time and judged again by a ledger."""
     ledger = Ledger(sender.name, incarnation, huge.first - 1, huge.epoch)
     position = huge.position
@@ -215,6 +335,6 @@ async def parts_of(
             items = ledger.take(content)
             tables = cache.of(content) if isinstance(content, Frame) and items else []
             for item in items:
-                yield item, tables, scan(item, tables, sender.name)
+                yield item, tables
                 if item.seq == huge.last:
                     return

@@ -59,6 +59,10 @@ class Mailbox(Generic[Content]):
         while self.weight >= self.capacity:
             self._room.clear()
             await self._room.wait()
+        self.add(content, weight)
+
+    def add(self, content: Content, weight: int) -> None:
+        """Leave ``content`` whether there is room or not: for who has asked (``full``)."""
         self._entries.append((content, weight))
         self.weight += weight
         self._changed.set()
@@ -89,7 +93,11 @@ class Mailbox(Generic[Content]):
 
 @dataclass
 class State:
-    """What is to be seen of an actor; ``since`` in seconds since 1970."""
+    """What is to be seen of an actor; ``since`` in seconds since 1970.
+
+    ``former`` is the state before this one.  ``halt`` is why the actor halted last, and since when,
+    though it tries again and again.
+    """
 
     name: str
     state: str = "starting"
@@ -97,12 +105,28 @@ class State:
     remedy: str = ""
     since: float = field(default_factory=time.time)
     restarts: int = 0
+    former: str = ""
+    halt: tuple[str, float] = ("", 0.0)
 
     def set(self, state: str, reason: str = "", remedy: str = "") -> None:
         """Note a change; the time stays when nothing changed."""
         if (state, reason) != (self.state, self.reason):
             self.since = time.time()
+        if state != self.state:
+            self.former = self.state
         self.state, self.reason, self.remedy = state, reason, remedy
+
+    def halted(self, reason: str, remedy: str, again: bool) -> bool:
+        """Note a halt; whether it is a new one.  ``again``: the actor has only just been started.
+
+        A halt that a new try meets again began with the first try.
+        """
+        self.set("halted", reason, remedy)
+        new = not again or self.halt[0] != reason
+        if new:
+            self.halt = reason, self.since
+        self.since = self.halt[1]
+        return new
 
 
 class Actor:
@@ -171,22 +195,22 @@ class Supervisor:
                     actor.state.set(name, error.what, error.remedy)
                     self.stop(error)
                     return
-                wait = self._note(actor.state, error)
+                settled = time.monotonic() - began > SETTLED_AFTER
+                wait = self._note(actor.state, error, settled)
             else:
                 actor.state.set("finished")
                 return
-            if time.monotonic() - began > SETTLED_AFTER:
+            if settled:
                 pause = FIRST_PAUSE
             actor.state.restarts += 1
             await self._sleep(max(wait, pause))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _note(self, state: State, error: BaseException) -> float:
+    def _note(self, state: State, error: BaseException, settled: bool) -> float:
         """Show ``error``; the least pause before the next try."""
         if isinstance(error, Halt | Refused | Park):
-            if state.state != "halted" or state.reason != error.what:
+            if state.halted(error.what, error.remedy, again=not settled):
                 log.error("%s halted: %s", state.name, error)
-            state.set("halted", error.what, error.remedy)
             return HALT_PAUSE
         if isinstance(error, Retry):
             log.info("%s retries: %s", state.name, error)

@@ -6,7 +6,10 @@ and only when that is committed hand the frame on.  After a crash in between the
 same judgement is made again, and finds the stamps changed.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from itertools import chain
 
 from meshnode.actors.board import Board
 from meshnode.core.change import (
@@ -24,9 +27,11 @@ from meshnode.core.mend import (
     Fate,
     Lift,
     Reason,
+    Removed,
     keys_to_look_up,
     to_item,
 )
+from meshnode.core.plain import Plain, plain, plain_item
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, Item
 from meshnode.mysql.gtid import GtidSet
@@ -37,7 +42,11 @@ from meshnode.mysql.mending import LATE, Mending
 
 @dataclass(slots=True)
 class Draft:
-    """A frame without its numbers: what the publisher counts and appends."""
+    """A frame without its numbers: what the publisher counts and appends.
+
+    ``taken``: when its transactions were taken from the tailer, in nanoseconds since 1970; 0
+    when nobody observes.
+    """
 
     format: bytes
     server: str
@@ -45,6 +54,7 @@ class Draft:
     resume: str
     tables: list[bytes]
     items: list[Item]
+    taken: int = 0
 
 
 class TableNumbers(dict):
@@ -75,6 +85,7 @@ class Mender:
         self.executed = executed
         self.tables = LocalTables(mending.session)
         self.held: dict[tuple[str, bytes], Mended] = {}
+        self.removed = Removed()
 
     async def load(self) -> None:
         """Take over the keys that were held back before this process started."""
@@ -94,28 +105,60 @@ class Mender:
         await self.mending.session.keep_alive()
         await self._meet(batch)
         await self._fold(batch)
-        nets = [net_effects(tx, self.known) for tx in batch]
-        self._add_held_bases(nets)
-        wanted = keys_to_look_up(nets)
-        keys = {at: net.key for each in nets for at, net in each.items() if at in wanted}
-        tombstones, locked = await self.mending.tombstones(keys.items())
-        examined = [
-            self.examiner.examine(tx, each, tombstones, locked) for tx, each in zip(batch, nets)
-        ]
-        await self._mend(examined, batch[0].format)
         numbers = TableNumbers()
-        items = []
-        for each in examined:
-            item = to_item(each, tombstones, self._bases(each), numbers)
+        ordinary = [self._plain(tx, numbers) for tx in batch]
+        nets = {
+            tx: net_effects(tx, self.known) for tx, index in zip(batch, ordinary) if index is None
+        }
+        self._add_held_bases(nets.values())
+        tombstones, locked = await self.mending.tombstones(_wanted(ordinary, nets.values()))
+        examined = self._examine(batch, ordinary, nets, tombstones, locked)
+        await self._mend(list(examined.values()), batch[0].format)
+        items: list[Item] = []
+        rows = 0
+        for tx, index in zip(batch, ordinary):
+            each = examined.get(tx)
+            if each is None and self.held:
+                # What was held back just now may be what this one wrote over.
+                each = Examined(tx, net_effects(tx, self.known), {}, {})
+            if each is None:
+                item = plain_item(tx, index, numbers)
+            else:
+                self._count(each)
+                item = to_item(each, tombstones, self._bases(each), numbers, self.removed)
             if item is not None:
                 items.append(item)
-            self._count(each, item)
-            for gtid in each.tx.passed:
-                self.executed.add(gtid)
+                rows += tx.rows
+        self._count_published(items, rows)
+        self.executed.add(chain.from_iterable(tx.passed for tx in batch))
         return Draft(
             batch[0].format, batch[0].server, promised, str(self.executed),
             [table.map_body for table in numbers], items,
         )  # fmt: skip
+
+    def _plain(self, tx: Transaction, numbers: TableNumbers) -> Plain | None:
+        """The index of an ordinary transaction; while keys are held back there are none."""
+        return None if self.held else plain(tx, self.examiner.own, numbers)
+
+    def _examine(
+        self,
+        batch: list[Transaction],
+        ordinary: list[Plain | None],
+        nets: dict[Transaction, dict[NetKey, Net]],
+        tombstones: dict[NetKey, Stamp],
+        locked: Set[NetKey],
+    ) -> dict[Transaction, Examined]:
+        """What must be mended of the transactions that are not published just as they are."""
+        examined: dict[Transaction, Examined] = {}
+        # In the order of the stream: a heartbeat raises the promise for what follows, and so
+        # does a late tombstone for its key.
+        for tx, index in zip(batch, ordinary):
+            if index is not None:
+                if index.stands(self.examiner.promised, tombstones, locked):
+                    continue
+                nets[tx] = net_effects(tx, self.known)
+            examined[tx] = self.examiner.examine(tx, nets[tx], tombstones, locked)
+        return examined
 
     async def _meet(self, batch: list[Transaction]) -> None:
         """Know the table of every tombstone, also of one whose rows have not passed yet."""
@@ -126,8 +169,13 @@ class Mender:
                     self.known[digest] = table
 
     async def _fold(self, batch: list[Transaction]) -> None:
+        folded = any(
+            table.folds is not None for table in {op.table for tx in batch for op in tx.ops}
+        )
         wanted: list[tuple[Table, bytes]] = []
         for tx in batch:
+            if not folded and not tx.partial and not tx.tombstones:
+                continue
             for op in tx.ops:
                 if op.table.folds is not None:
                     wanted += ((op.table, key) for key in op.wire_keys())
@@ -161,7 +209,7 @@ class Mender:
                 )
         self.board.counts["late_tombstones"] += len(late)
 
-    def _add_held_bases(self, nets: list[dict[NetKey, Net]]) -> None:
+    def _add_held_bases(self, nets: Iterable[dict[NetKey, Net]]) -> None:
         """A write over a version that was held back has replaced what that one replaced, too."""
         if not self.held:
             return
@@ -185,7 +233,7 @@ class Mender:
                     self.held.pop(key, None)
         return found
 
-    def _count(self, examined: Examined, item: Item | None) -> None:
+    def _count(self, examined: Examined) -> None:
         counts = self.board.counts
         for lift in examined.lifts.values():
             if lift.fate is Fate.LIFTED:
@@ -194,8 +242,25 @@ class Mender:
                 counts["held"] += 1
             elif lift.reason is not Reason.TOMBSTONE:
                 counts["overtaken"] += 1
-        if item is None or item.kind == HEARTBEAT:
-            return
-        if item.last:
-            counts["published_transactions"] += 1
-        counts["published_rows"] += examined.tx.rows
+
+    def _count_published(self, items: list[Item], rows: int) -> None:
+        counts = self.board.counts
+        counts["published_transactions"] += sum(
+            1 for item in items if item.last and item.kind != HEARTBEAT
+        )
+        counts["published_rows"] += rows
+
+
+def _wanted(
+    ordinary: list[Plain | None], nets: Iterable[dict[NetKey, Net]]
+) -> dict[Table, list[bytes]]:
+    """The wire keys whose tombstones decide whether an upsert stands."""
+    wanted: dict[Table, list[bytes]] = defaultdict(list)
+    for index in ordinary:
+        if index is not None:
+            for table, keys in index.keys.items():
+                wanted[table] += keys
+    for each in nets:
+        for at in keys_to_look_up((each,)):
+            wanted[at[0]].append(each[at].key)
+    return wanted

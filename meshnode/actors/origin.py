@@ -6,22 +6,22 @@ is no other checkpoint.
 """
 
 import asyncio
-from itertools import takewhile
 
 from meshnode.accounts import Account
 from meshnode.actors.board import Board, Tail
-from meshnode.actors.kernel import Actor, Mailbox
+from meshnode.actors.kernel import Actor, Mailbox, alone
 from meshnode.actors.mender import Draft, Mender
 from meshnode.actors.publisher import publish
 from meshnode.actors.sessions import session_of
 from meshnode.actors.tailer import tail
 from meshnode.actors.takeover import (
+    Decisions,
     Member,
     append_claim,
     check_position,
     first_position,
-    joined_tables,
     raise_epoch,
+    read_decisions,
     read_member,
     read_own_end,
 )
@@ -31,7 +31,7 @@ from meshnode.core.change import Transaction
 from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
 from meshnode.core.wire import Sender
-from meshnode.errors import Fenced, Halt, Retry
+from meshnode.errors import Fenced, Halt, Retry, Stopped
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.lookup import read_collations
@@ -70,15 +70,31 @@ class Origin(Actor):
         self.board = board
         self.sender = Sender(view.now.mesh, region.id, region.name)
         self.epochs: set[int] = set()
+        self.stopped: tuple[Stopped, Decisions] | None = None
 
     async def run(self) -> None:
         """Resume from the topic's end and publish until something fails."""
         async with session_of(self.region, self.apply_login, "mender", self.board) as session:
+            await self._stay_stopped(session)
             await self._run(session)
+
+    async def _stay_stopped(self, session: Session) -> None:
+        """Do not try again what cannot be streamed until an operator has decided something.
+
+        The transaction reads the same each time.  A huge one that stops at its end would be
+        published up to there at each try, and every claim would void those parts.
+        """
+        if self.stopped is None:
+            return
+        stop, decided = self.stopped
+        if await read_decisions(session, self.region.id) == decided:
+            raise stop.with_traceback(None)
+        self.stopped = None
 
     async def _run(self, session: Session) -> None:
         member, ledger = await self._take_over(session)
-        tables = await joined_tables(session)
+        decided = await read_decisions(session, self.region.id)
+        tables = decided.tables
         if ledger.resume:
             resume = GtidSet(ledger.resume)
         else:
@@ -89,15 +105,11 @@ class Origin(Actor):
         lookups = Lookups(collations)
         active = [(schema, name) for schema, name, since in tables if since.issubset(resume)]
         notices = Notices(self.region.name, self.region.id)
-        skipped = await session.query(
-            "SELECT tx_id FROM meshnode.dead_letter"
-            f" WHERE origin = {self.region.id} AND seq = 0 AND state IN ('skipped', 'closed')"
-        )
         limits = self.view.now.limits
         any_case = bool(await session.value("SELECT @@lower_case_table_names"))
         assembler = Assembler(
             TableMaps(active, lookups.charsets, any_case), notices, limits.part_bytes,
-            [str(tx_id) for (tx_id,) in skipped],
+            decided.skipped,
         )  # fmt: skip
         max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
         mending = Mending(session, self.region.id, lookups, lookups.charsets, max_packet)
@@ -109,12 +121,18 @@ class Origin(Actor):
         stream = await open_stream(self.region, self.tail_login, resume)
         transactions: Mailbox[Transaction | Halt] = Mailbox(4 * limits.frame_target_bytes)
         drafts: Mailbox[Draft | Halt] = Mailbox(DRAFTS_WAITING)
+        self.board.queues.update({("transactions", ""): transactions, ("drafts", ""): drafts})
         self.running()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(tail(stream, assembler, transactions, self.board))
                 group.create_task(self._mend(mender, transactions, drafts))
                 group.create_task(publish(self.writer, drafts, ledger, member, self.board))
+        except BaseExceptionGroup as group:
+            error = alone(group)
+            if isinstance(error, Stopped):
+                self.stopped = (error, decided)
+            raise
         finally:
             stream.close()
 
@@ -130,33 +148,32 @@ class Origin(Actor):
             if isinstance(first, Halt):
                 await outbox.put(first, 1)
                 return
-            batch = list(
-                takewhile(
-                    lambda tx, fde=first.format: not isinstance(tx, Halt) and tx.format == fde,
-                    kept,
-                )
-            )
+            batch = _of_one_format(kept)
             kept = kept[len(batch) :]
             self.board.format = batch[0].format
-            await outbox.put(await mender.draft(batch), 1)
+            taken = self.board.observer.now()
+            draft = await mender.draft(batch)
+            draft.taken = taken
+            await outbox.put(draft, 1)
 
     async def _take_over(self, session: Session) -> tuple[Member, Ledger]:
         """Fence whoever wrote before, also this process's own former try; the topic's end."""
         board = self.board
+        # Until a claim has gone through: of one that failed nobody knows whether the epoch was
+        # raised (the answer to its COMMIT may be lost), and heart and appliers, who find another
+        # epoch than the board's, must not take it for a stranger's.
         board.raising = True
-        try:
-            await self.writer.close()
-            kill = self.apply_login.user if not board.epoch else None
-            epoch = await raise_epoch(session, kill, self.epochs)
-            member = await read_member(session)
-            if member.epoch != epoch:
-                raise Retry(f"another process of {self.region.name} is starting at this moment")
-            board.epoch, board.incarnation = epoch, member.incarnation
-            await self.writer.open(OPEN_SECONDS)
-            end = await append_claim(self.writer, member)
-            ledger = await self._read_own_end(member, end)
-        finally:
-            board.raising = False
+        await self.writer.close()
+        kill = self.apply_login.user if not board.epoch else None
+        epoch = await raise_epoch(session, kill, self.epochs)
+        member = await read_member(session)
+        if member.epoch != epoch:
+            raise Retry(f"another process of {self.region.name} is starting at this moment")
+        board.epoch, board.incarnation = epoch, member.incarnation
+        await self.writer.open(OPEN_SECONDS)
+        end = await append_claim(self.writer, member)
+        ledger = await self._read_own_end(member, end)
+        board.raising = False
         if ledger.epoch != epoch:
             raise Fenced(
                 f"the stream of {self.region.name} was claimed with epoch {ledger.epoch}, "
@@ -175,3 +192,13 @@ class Origin(Actor):
         finally:
             await reader.close()
         return ledger
+
+
+def _of_one_format(kept: list[Transaction | Halt]) -> list[Transaction]:
+    """The first transactions that follow one format description."""
+    batch: list[Transaction] = []
+    for tx in kept:
+        if isinstance(tx, Halt) or (batch and tx.format != batch[0].format):
+            break
+        batch.append(tx)
+    return batch

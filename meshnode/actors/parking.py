@@ -3,6 +3,13 @@
 The item's outcomes are tried in halves under savepoints; what fails alone goes
 to ``meshnode.dead_letter`` with its image, the cause and what a replay needs, in
 the transaction that moves the position.  The rest of the item applies.
+
+Rows that a client holds locked for long are set aside in the same way, so that an
+idle client stops no stream; the resolver applies their letters by itself when the
+lock is gone.
+
+A part of a huge transaction is an item like any other here.  Nothing of the
+parts before it is undone: their rows went in, in the order of the source.
 """
 
 from collections.abc import Sequence
@@ -10,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshnode.actors.intake import Ready
+from meshnode.actors.tally import Tally
 from meshnode.core.check import Incoming
 from meshnode.core.plan import Plan, Work, make_plan
+from meshnode.errors import Busy
 from meshnode.mysql.leftovers import Letter
 from meshnode.mysql.records import LetterRow, image_json, key_json, write_letters
 from meshnode.mysql.session import RowError
@@ -20,50 +28,91 @@ from meshnode.mysql.session import RowError
 DUPLICATE = 1062
 """MySQL's number for a unique value that another row has."""
 
+Unable = tuple[Incoming, RowError | Busy]
+"""An outcome that cannot be applied now, and why."""
+
 if TYPE_CHECKING:
     from meshnode.actors.applier import Applier
+    from meshnode.actors.effort import Effort
 
 
-async def apply_parking(applier: "Applier", ready: Ready) -> None:
-    """Apply what can be applied of ``ready`` in the open transaction; park the rest."""
-    work = applier.parking_work
-    parked = await _unable(applier, work)
-    shape_rows = []
+async def apply_part(
+    applier: "Applier", work: Work, effort: "Effort", format_bytes: bytes, tally: Tally
+) -> None:
+    """Apply one part of a huge transaction in the open transaction; park what cannot.
+
+    Most parts have no such row, so each is first tried as a whole.
+    """
+    session = applier.applying.session
+    await session.query("SAVEPOINT part")
+    try:
+        plan = await applier.write([work], effort)
+    except (RowError, Busy) as error:
+        if isinstance(error, Busy) and not effort.aside:
+            raise
+        await session.query("ROLLBACK TO SAVEPOINT part")
+        await apply_parking(applier, work, effort, format_bytes, tally)
+    else:
+        tally.add(plan)
+
+
+async def apply_parking(
+    applier: "Applier", work: Work, effort: "Effort", format_bytes: bytes, tally: Tally
+) -> None:
+    """Apply what can be applied of ``work`` in the open transaction; park the rest.
+
+    ``format_bytes`` is the format description that the images follow.
+    """
+    parked = await _unable(applier, work, tally, effort.aside)
+    charsets = applier.lookups.charsets
+    letters = []
     for incoming, error in parked:
         table = incoming.at[0]
         entry, image = incoming.entry, incoming.image.bytes() if incoming.image else None
-        letter = Letter(1, ready.format, table.map_body, entry, image)
-        charsets = applier.lookups.charsets
-        shape_rows.append(
+        letter = Letter(1, format_bytes, table.map_body, entry, image)
+        code, state = (error.code, "open") if isinstance(error, RowError) else (0, "replay")
+        tally.counts["parked" if code else "set_aside"] += 1
+        letters.append(
             LetterRow(
-                table.shape, key_json(table.shape, entry.key, charsets), entry.stamp, error.code,
+                table.shape, key_json(table.shape, entry.key, charsets), entry.stamp, code,
                 error.what, image_json(table.shape, image, charsets),
-                msgspec.msgpack.encode(letter), applier.peer.id, ready.mark.seq, ready.mark.tx_id,
+                msgspec.msgpack.encode(letter), applier.peer.id, work.item.seq, work.item.tx_id,
+                state,
             )
         )  # fmt: skip
-    await write_letters(applier.applying.session, shape_rows)
-    applier.board.counts["parked"] += len(parked)
+    await write_letters(applier.applying.session, letters)
 
 
-async def _unable(applier: "Applier", work: Work) -> list[tuple[Incoming, RowError]]:
+async def _unable(applier: "Applier", work: Work, tally: Tally, aside: bool) -> list[Unable]:
     """Apply what can be applied of ``work``; the outcomes that cannot, each with its error.
+
+    With ``aside`` these include rows that somebody else holds locked, which are not waited for.
 
     A half may have failed on a unique value that a row of another half still
     held: what met a duplicate is tried again, together, as long as that helps.
     """
-    parked: list[tuple[Incoming, RowError]] = []
-    await _attempt(applier, work, work.incoming, parked)
+    parked: list[Unable] = []
+    await _attempt(applier, work, work.incoming, parked, tally, aside)
     while True:
-        again = [incoming for incoming, error in parked if error.code == DUPLICATE]
-        left = [each for each in parked if each[1].code != DUPLICATE]
-        await _attempt(applier, work, again, left)
+        again = [incoming for incoming, error in parked if _duplicate(error)]
+        left = [each for each in parked if not _duplicate(each[1])]
+        await _attempt(applier, work, again, left, tally, aside)
         if len(left) == len(parked):
             return parked
         parked = left
 
 
+def _duplicate(error: RowError | Busy) -> bool:
+    return isinstance(error, RowError) and error.code == DUPLICATE
+
+
 async def _attempt(
-    applier: "Applier", work: Work, incoming: Sequence[Incoming], parked: list
+    applier: "Applier",
+    work: Work,
+    incoming: Sequence[Incoming],
+    parked: list[Unable],
+    tally: Tally,
+    aside: bool,
 ) -> None:
     """Apply the outcomes ``incoming``, halving what fails."""
     if not incoming:
@@ -72,25 +121,29 @@ async def _attempt(
     name = f"p{len(incoming)}"
     await session.query(f"SAVEPOINT {name}")
     try:
-        plan = await _outcomes(applier, work, incoming)
-    except RowError as error:
+        plan = await _outcomes(applier, work, incoming, wait=not aside)
+    except (RowError, Busy) as error:
+        if isinstance(error, Busy) and not aside:
+            raise
         await session.query(f"ROLLBACK TO SAVEPOINT {name}")
         if len(incoming) == 1:
             parked.append((incoming[0], error))
             return
         middle = len(incoming) // 2
-        await _attempt(applier, work, incoming[:middle], parked)
-        await _attempt(applier, work, incoming[middle:], parked)
+        await _attempt(applier, work, incoming[:middle], parked, tally, aside)
+        await _attempt(applier, work, incoming[middle:], parked, tally, aside)
     else:
-        applier.board.counts["conflicts"] += len(plan.records)
-        applier.board.counts["applied_rows"] += plan.rows
+        tally.add(plan)
 
 
-async def _outcomes(applier: "Applier", work: Work, incoming: Sequence[Incoming]) -> Plan:
+async def _outcomes(
+    applier: "Applier", work: Work, incoming: Sequence[Incoming], wait: bool
+) -> Plan:
     applying = applier.applying
     part = Work(work.item, work.scanned, list(incoming))
-    state = await applying.lock([part], deep=True, wait=True)
+    state = await applying.lock([part], deep=True, wait=wait)
     plan = make_plan([part], state, applier.board.ancestry, applier.fitting.wide, split=True)
+    applier.progress.observer.decided()
     images = await applying.standing(plan)
     await applying.write(plan)
     await applying.look(plan)

@@ -8,7 +8,7 @@ from meshnode.actors.takeover import Member
 from meshnode.bus.port import BusWriter
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Frame, encode
-from meshnode.errors import Halt
+from meshnode.errors import Halt, Stopped
 
 
 async def publish(
@@ -27,11 +27,14 @@ async def publish(
                 raise draft
             if not draft.items:
                 continue
+            beat_us = board.published_us
             for item in draft.items:
                 ledger.seq += 1
                 item.seq = ledger.seq
                 if item.beat is not None:
                     ledger.promised = max(ledger.promised, item.beat.frontier)
+                    beat_us = item.beat.wall_us
+            observed = board.observer.publishing(draft)
             frame = Frame(
                 VERSION, member.mesh, member.region, member.incarnation, board.epoch,
                 draft.server, draft.format, draft.promised, draft.resume, draft.tables,
@@ -39,21 +42,24 @@ async def publish(
             )  # fmt: skip
             payload = encode(frame)
             if len(payload) > limits.FRAME_MAX_BYTES:
-                raise too_large(draft, len(payload))
+                raise too_large(draft, ledger.name, len(payload))
             position = await writer.append(payload)
+            board.observer.published(observed, len(payload))
             board.counts["published_frames"] += 1
+            board.counts["published_bytes"] += len(payload)
+            board.published_us = beat_us
             if draft.items[-1].last:
                 board.tail = Tail(
                     position, ledger.seq, draft.resume, ledger.promised, frame.epoch
                 )  # fmt: skip
 
 
-def too_large(draft: Draft, size: int) -> Halt:
+def too_large(draft: Draft, region: str, size: int) -> Stopped:
     """The refusal of a frame that no reader would take; one row is larger than a part."""
     largest = max(draft.items, key=lambda item: sum(len(op.rows) for op in item.ops))
-    return Halt(
-        f"transaction {largest.tx_id} holds a row whose images make a frame of {size} bytes; "
+    return Stopped(
+        region,
+        largest.tx_id,
+        f"holds a row whose images make a frame of {size} bytes; "
         f"the bus takes {limits.FRAME_MAX_BYTES}",
-        "docs/OPERATING.md, 'What stops a stream'; to leave it out: meshnode skip "
-        f"--tx {largest.tx_id}",
     )

@@ -32,6 +32,8 @@ class Resolver(Actor):
         self.region = region
         self.login = login
         self.board = board
+        # Kept over a restart: what changes meanwhile, or before the first look, counts too.
+        self.definitions: object = None
 
     async def run(self) -> None:
         """Make a round every second."""
@@ -45,18 +47,18 @@ class Resolver(Actor):
         leftovers = Leftovers(session, self.region.id, lookups, self.board.ancestry, max_packet)
         self.running()
         rounds = 0
-        definitions = None
         board = self.board
         while True:
             if board.format:
                 lifted, overtaken = await leftovers.mend(board.format, lambda: board.promised)
                 board.counts["lifts"] += lifted
+                board.counts["mended"] += lifted
                 board.counts["overtaken"] += overtaken
             # The tailer sees a definition change too, but it may lag.
             now = await leftovers.definitions()
-            if now != definitions:
-                board.definitions += definitions is not None
-                definitions = now
+            if now != self.definitions:
+                board.definitions += 1
+                self.definitions = now
             await leftovers.replay(lambda: board.epoch, self.view.now.matches)
             if rounds % CLOSE_EVERY == 0:
                 await leftovers.close_overtaken()

@@ -7,10 +7,11 @@ from meshnode.actors.kernel import Mailbox
 from meshnode.core.change import Transaction
 from meshnode.errors import Fenced, Halt
 from meshnode.mysql.assemble import Assembler
+from meshnode.mysql.notices import Notices
 from meshnode.mysql.stream import Stream
 
-PACKETS_BETWEEN_TURNS = 100
-"""Packets that are already here are read in one go; after so many the others get a turn."""
+PACKETS_AT_ONCE = 100
+"""Packets that are already here are taken together; then the other actors get a turn."""
 
 TRANSACTION_WEIGHT = 200
 """Bytes that a transaction counts beside its images."""
@@ -26,38 +27,36 @@ async def tail(
     Raises Fenced when the binlog shows that a process with a higher epoch has
     taken the region over.
     """
-    turn = 0
     epoch, notices = board.epoch, assembler.notices
-    while True:
-        packet = await stream.read()
-        stop: Halt | None = None
+    while notices.epoch <= epoch:
+        packets = await stream.read(PACKETS_AT_ONCE)
         try:
-            assembler.feed(packet)
-        except Halt as error:
-            stop = error
-        finally:
-            # Before anything waits, and also of the statement that stops the stream here:
-            # the appliers write on, and must look at the table again first.
-            if notices.definitions:
-                board.definitions += notices.definitions
-                notices.definitions = 0
-        if assembler.out:
-            for transaction in assembler.out:
-                await outbox.put(transaction, transaction.size + TRANSACTION_WEIGHT)
-            assembler.out.clear()
-            if notices.epoch > epoch:
-                break
-        if stop is not None:
+            for transaction in assembler.feed(packets):
+                # Before anything waits: the appliers write on, and must look at the table first.
+                if notices.definitions:
+                    _tell_definitions(notices, board)
+                weight = transaction.size + TRANSACTION_WEIGHT
+                if outbox.full:
+                    await outbox.put(transaction, weight)
+                else:
+                    outbox.add(transaction, weight)
+                if notices.epoch > epoch:
+                    break
+        except Halt as stop:
+            # Also of the statement that stops the stream here.
+            _tell_definitions(notices, board)
             await outbox.put(stop, 1)
             return
-        turn += 1
-        if turn >= PACKETS_BETWEEN_TURNS:
-            turn = 0
-            await asyncio.sleep(0)
-            if notices.epoch > epoch:
-                break
+        _tell_definitions(notices, board)
+        await asyncio.sleep(0)
     raise Fenced(
         f"another process has taken region {notices.region} over "
         f"(epoch {notices.epoch}, this one has {epoch})",
         "run one node for each region",
     )
+
+
+def _tell_definitions(notices: Notices, board: Board) -> None:
+    """Pass on that tables may have been defined anew."""
+    board.definitions += notices.definitions
+    notices.definitions = 0

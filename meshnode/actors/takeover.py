@@ -11,6 +11,7 @@ the server has executed and purged.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshnode.bus.port import ORIGIN, BusReader, BusWriter, Position
 from meshnode.core.ledger import Ledger
@@ -155,10 +156,31 @@ async def check_position(session: Session, resume: GtidSet, region: str) -> None
         )
 
 
+class Decisions(NamedTuple):
+    """What operators have decided about a stream.
+
+    ``tables``: ``schema, table, gtid_executed before it joined`` of every replicated
+    table; ``skipped``: transactions to be left out.
+    """
+
+    tables: list[tuple[str, str, GtidSet]]
+    skipped: list[str]
+
+
+async def read_decisions(session: Session, region: int) -> Decisions:
+    """What holds for the stream of ``region`` now."""
+    rows = await session.query(
+        "SELECT tx_id FROM meshnode.dead_letter"
+        f" WHERE origin = {region} AND seq = 0 AND state IN ('skipped', 'closed') ORDER BY tx_id"
+    )
+    return Decisions(await joined_tables(session), [str(tx_id) for (tx_id,) in rows])
+
+
 async def joined_tables(session: Session) -> list[tuple[str, str, GtidSet]]:
     """``schema, table, gtid_executed before it joined`` of every replicated table."""
     rows = await session.query(
         "SELECT schema_name, table_name, since_gtids FROM meshnode.tables WHERE state = 'active'"
+        " ORDER BY schema_name, table_name"
     )
     return [(str(schema), str(table), GtidSet(str(since))) for schema, table, since in rows]
 

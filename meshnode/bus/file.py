@@ -14,8 +14,9 @@ before it is the one the position names.
 """
 
 import asyncio
+import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -61,10 +62,19 @@ _READ_THREADS = 4
 
 
 class FileBus:
-    """The topics under one directory; see `meshnode.bus.port.Bus`."""
+    """The topics under one directory; see `meshnode.bus.port.Bus`.
 
-    def __init__(self, directory: Path, options: LogOptions | None = None) -> None:
+    ``elsewhere`` names the directory of regions whose topic lives under another one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: LogOptions | None = None,
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
         self._directory = directory
+        self._elsewhere = elsewhere or {}
         self._options = options or LogOptions()
         self._watcher = FileWatcher()
         self._threads = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="bus-read")
@@ -75,6 +85,17 @@ class FileBus:
     def reader(self, region: str) -> "FileReader":
         return FileReader(self._topic(region), self._watcher, self._threads)
 
+    async def inspect(self, region: str) -> None:
+        there = topic = self._topic(region)
+        while not there.exists():  # the writer makes what is missing
+            there = there.parent
+        if not (there.is_dir() and os.access(there, os.R_OK | os.W_OK | os.X_OK)):
+            what = "is not a folder that this user may write" if there.is_dir() else "is no folder"
+            raise Refused(
+                f"topic {topic}: {there} {what}",
+                "name another folder in the topology file (bus.dir), or let this user write there",
+            )
+
     async def close(self) -> None:
         self._watcher.close()
         self._threads.shutdown(wait=False)
@@ -82,7 +103,7 @@ class FileBus:
     def _topic(self, region: str) -> Path:
         if not region or "/" in region or "\0" in region or region.startswith("."):
             raise Refused(f"region name {region!r} cannot name a directory", "rename the region")
-        return self._directory / region
+        return self._elsewhere.get(region, self._directory) / region
 
 
 class FileWriter:

@@ -13,13 +13,19 @@ What every bus promises:
   process and no loss of power can take it back.
 - **Order.** Records are read in the order in which they were appended, each
   whole, none twice, none left out.
-- **One writer.** While one writer is open, a second one of the same region
-  waits, then fails. (A record of a dead writer may still land late where the
-  bus is a server; epochs in the records settle that, not the bus.)
-- **Errors of the driver never pass**: they come as the types below.
+- **One writer.** Once a writer's first append has returned, no record of a
+  writer that was opened before it lands any more. How a bus brings that about
+  is its own affair: the file bus lets a second writer wait, then fail, while the
+  first is open (`WriterBusy`); Kafka opens it at once and refuses the first one
+  from then on (`Fenced`). Between the second one's ``open`` and its first append
+  a record of the first may still land, even of a dead one where the bus is a
+  server; epochs in the records settle that, not the bus.
+- **Errors of the driver never pass**: they come as the types below. A `Retry`
+  means that the bus cannot be reached now; a `Refused`, that a setting is wrong.
+  Both may come from any call that waits for something.
 
 On Kafka ``append`` is a produce with ``acks=all``, ``read`` a fetch from an
-offset, and a position is the topic id with an offset.
+offset, and a position is the topic's id with an offset and what stands before it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -91,8 +97,10 @@ class BusWriter(Protocol):
         """Become the writer, creating the topic if needed; return its end.
 
         Waits up to ``timeout`` seconds for another writer to go, then raises
-        `WriterBusy`. Repeatable after any failure and after `close`.
-        Errors: `WriterBusy`, `Corrupt`, `BusFull`, `BusBroken`.
+        `WriterBusy`; a bus that can shut the other one out does not wait. A topic
+        of another shape than the mesh needs is `Refused`. Repeatable after any
+        failure and after `close`.
+        Errors: `WriterBusy`, `Corrupt`, `BusFull`, `BusBroken`, `Retry`, `Refused`.
         """
         ...
 
@@ -104,7 +112,8 @@ class BusWriter(Protocol):
         is cancelled, the record may or may not be there: open again and read
         the end of the topic. After an error every later call fails too, so a
         record never follows one that failed.
-        Errors: `BusFull`, `BusBroken`.
+        Errors: `BusFull`, `BusBroken`, `Fenced` by a later writer, `Retry`, and
+        `Halt` for a record that the bus does not take.
         """
         ...
 
@@ -140,7 +149,7 @@ class BusReader(Protocol):
 
         Their payloads add up to at most ``max_bytes``, save that the first
         always comes whole, however long.
-        Errors: `RetentionPassed`, `PositionAhead`, `TopicRewritten`, `Corrupt`.
+        Errors: `RetentionPassed`, `PositionAhead`, `TopicRewritten`, `Corrupt`, `Retry`.
         """
         ...
 
@@ -166,6 +175,14 @@ class Bus(Protocol):
 
     def reader(self, region: str) -> BusReader:
         """Make a reader of the topic of ``region``."""
+        ...
+
+    async def inspect(self, region: str) -> None:
+        """Look whether the topic of ``region`` can be used, and change nothing.
+
+        A topic that does not exist yet is no fault.  Errors: `Refused` for what has to be set
+        otherwise, `Retry` where the bus cannot be reached now.
+        """
         ...
 
     async def close(self) -> None:

@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 from rich.console import Console
 
 from meshnode import topology
+from meshnode.errors import MeshError
 from meshnode.topology import Topology
 
 TOPOLOGY_VARIABLE = "MESHNODE_TOPOLOGY"
@@ -77,6 +78,15 @@ def print_json(value: object) -> None:
 def say(text: str) -> None:
     """A line for people on stderr, so that stdout stays clean for what was asked for."""
     print(text, file=sys.stderr, flush=True)
+
+
+def tell_away(away: Mapping[str, MeshError]) -> int:
+    """Name the regions that could not be asked, on stderr; the exit code: 1 if there are any."""
+    for region, error in away.items():
+        say(f"meshnode: {region} cannot be asked: {error.what}")
+        if error.remedy:
+            say(f"  remedy: {error.remedy}")
+    return 1 if away else 0
 
 
 def console() -> Console:

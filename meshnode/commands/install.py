@@ -9,6 +9,7 @@ from meshnode.errors import MeshError, Refused
 from meshnode.mysql import catalog, control
 from meshnode.ops import grants
 from meshnode.ops import install as installation
+from meshnode.ops.seed_records import overruled_lines
 from meshnode.topology import Topology
 
 _GLOB = frozenset("*?")
@@ -72,6 +73,7 @@ async def init(args: argparse.Namespace) -> int:
                     {"region": region, "sql": text} for region, text in result.statements
                 ],
                 "lifted": result.lifted,
+                "overruled": result.overruled,
                 "refused": [key._asdict() for key in result.refused],
                 "left": result.left,
             }
@@ -86,10 +88,17 @@ async def init(args: argparse.Namespace) -> int:
 def _tell(result: installation.InitResult, uninstall: bool, dry_run: bool) -> None:
     done = "statements to run" if dry_run else "statements run"
     print(f"{len(result.statements)} {done}")
+    if uninstall and not dry_run:
+        print(
+            "the topics stay on the bus: delete them before this mesh is installed again"
+            " (docs/OPERATING.md, 'Removing meshnode')"
+        )
     if not uninstall:
         print(f"{len(result.tables)} tables: {', '.join(result.tables) or 'none'}")
     for table, count in result.lifted.items():
         print(f"{table}: {count} rows lifted, to be published by their region's node")
+    for table, counts in result.overruled.items():
+        print("\n".join(overruled_lines(table, counts)))
     for key in result.refused:
         print(f"refused: {key.table} {key.key} in {', '.join(key.regions)}: {key.reason}")
     for line in result.left:

@@ -9,7 +9,15 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from meshnode.commands.arguments import add_command, add_json, console, load, print_json
+from meshnode.commands.arguments import (
+    add_command,
+    add_json,
+    console,
+    load,
+    print_json,
+    tell_away,
+)
+from meshnode.commands.values import cell, window, windows
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Refused
 from meshnode.mysql.schema import STAMP_COLUMNS
@@ -65,7 +73,7 @@ def _add_conflicts(commands: Any) -> None:
   meshnode conflicts list
   meshnode conflicts list --region tokyo --table shop.orders --limit 100
 
-exit codes: 0 (none is no error), 1 a region cannot be asked""",
+exit codes: 0 (none is no error), 1 a region cannot be asked (the others are shown)""",
     )
     parser.add_argument("--region", metavar="R", help="only this region's log")
     parser.add_argument("--table", metavar="T", help="only this table (schema.table, or table)")
@@ -104,7 +112,7 @@ def _add_letters(commands: Any) -> None:
   meshnode dead-letters list
   meshnode dead-letters list --region tokyo --state all
 
-exit codes: 0 (none is no error), 1 a region cannot be asked""",
+exit codes: 0 (none is no error), 1 a region cannot be asked (the others are shown)""",
     )
     parser.add_argument("--region", metavar="R", help="only this region's letters")
     parser.add_argument(
@@ -159,12 +167,13 @@ exit codes: 0 all are closed, 1 some are not""",
 
 async def list_conflicts(args: argparse.Namespace) -> int:
     topology = load(args)
-    found = await conflicts.newest(
+    answers = await conflicts.newest(
         topology, regions=_regions(topology, args), table=args.table, limit=args.limit
     )
+    found = answers.found
     if args.json:
         print_json([_plain(each) for each in found])
-        return 0
+        return tell_away(answers.away)
     table = _table("region", "id", "at (UTC)", "table", "key", "kind", "winner", "loser", "")
     for each in found:
         possible = "" if each.certainty == "certain" else each.certainty
@@ -174,7 +183,7 @@ async def list_conflicts(args: argparse.Namespace) -> int:
             possible,
         )
     console().print(table if found else "no conflicts")
-    return 0
+    return tell_away(answers.away)
 
 
 async def show_conflict(args: argparse.Namespace) -> int:
@@ -203,8 +212,9 @@ def conflict_view(topology: Topology, conflict: Conflict) -> RenderableType:
     for name in {**(winner or {}), **(loser or {})}:
         if name in STAMP_COLUMNS:
             continue  # shown above, as time and region
-        ours, theirs = _cell(winner, name), _cell(loser, name)
-        table.add_row("*" if ours != theirs else "", *_escaped(name, ours, theirs))
+        ours, theirs = cell(winner, name), cell(loser, name)
+        mark = "*" if ours != theirs else ""
+        table.add_row(mark, *_escaped(name, *windows(ours, theirs)))
     return Group(_facts(facts), table)
 
 
@@ -215,12 +225,13 @@ async def list_letters(args: argparse.Namespace) -> int:
         states = letters.WAITING
     elif args.state == "all":
         states = (*letters.WAITING, "closed")
-    found = await letters.listed(
+    answers = await letters.listed(
         topology, regions=_regions(topology, args), states=states, limit=args.limit
     )
+    found = answers.found
     if args.json:
         print_json([_plain(each) for each in found])
-        return 0
+        return tell_away(answers.away)
     table = _table("region", "id", "at (UTC)", "state", "from", "table", "key", "cause")
     for each in found:
         cause = f"{each.cause} [{each.note}]" if each.note else each.cause
@@ -229,7 +240,7 @@ async def list_letters(args: argparse.Namespace) -> int:
             *_escaped(each.table or each.tx_id, _row(each.key or {}), cause),
         )
     console().print(table if found else "no dead letters")
-    return 0
+    return tell_away(answers.away)
 
 
 async def show_letter(args: argparse.Namespace) -> int:
@@ -259,7 +270,7 @@ def letter_view(topology: Topology, letter: Letter) -> RenderableType:
         return Group(_facts(facts), "a delete: it has no row")
     table = _table("column", "value")
     for name in letter.image:
-        table.add_row(*_escaped(name, _cell(letter.image, name)))
+        table.add_row(*_escaped(name, window(cell(letter.image, name))))
     return Group(_facts(facts), table)
 
 
@@ -336,15 +347,6 @@ def _escaped(*values: object) -> list[str]:
 
 def _row(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
-
-
-def _cell(image: Mapping[str, Any] | None, name: str) -> str:
-    if image is None:
-        return "(deleted)"
-    if name not in image:
-        return "(no such column)"
-    value = image[name]
-    return "NULL" if value is None else repr(value) if isinstance(value, str) else str(value)
 
 
 def _stamp(topology: Topology, stamp: Stamp) -> str:

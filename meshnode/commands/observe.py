@@ -13,7 +13,7 @@ from meshnode.errors import Refused
 from meshnode.ops import doctor as doctor_checks
 from meshnode.ops import status as looking
 from meshnode.ops import verify as comparing
-from meshnode.ops.status_view import render
+from meshnode.ops.status_view import render, show
 from meshnode.ops.verify_view import View
 
 
@@ -126,7 +126,7 @@ async def status(args: argparse.Namespace) -> int:
     if args.json:
         print_json(looking.as_json(found))
     else:
-        console().print(render(found))
+        show(found, console())
     return 0 if found.converged else 1
 
 

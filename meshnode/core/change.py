@@ -9,7 +9,9 @@ saw.  What to publish and what to mend is decided from that in
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from meshnode.core.shape import Shape
 from meshnode.core.stamp import ZERO, Stamp
@@ -26,9 +28,9 @@ ScanPair = tuple[int, int, bytes, int, int, int, bytes, int, int]
 class Table:
     """A replicated table as one table map describes it.
 
-    ``digest`` names it in the bookkeeping.  ``folds`` gives the canonical form
-    of each key seen, as the collation has it; ``None`` where equal keys are
-    equal bytes.
+    ``digest`` names it in the bookkeeping.  ``is_key`` says whether bytes have the
+    form of its keys.  ``folds`` gives the canonical form of each key seen, as the
+    collation has it; ``None`` where equal keys are equal bytes.
     """
 
     schema: str
@@ -38,6 +40,7 @@ class Table:
     map_body: bytes
     scan_rows: Callable[[bytes, int, int], list[ScanRow]]
     scan_pairs: Callable[[bytes, int, int], list[ScanPair]]
+    is_key: Callable[[bytes], bool]
     folds: dict[bytes, bytes] | None = None
 
     @property
@@ -49,8 +52,7 @@ class Table:
         return key if self.folds is None else self.folds[key]
 
 
-@dataclass(slots=True, eq=False)
-class RowOp:
+class RowOp(msgspec.Struct, eq=False):
     """Images of one kind on one table with what the scanner found in them."""
 
     table: Table
@@ -83,36 +85,37 @@ Marker = tuple[str, bytes]
 """``digest, wire key``: a key where only the digest of its table is at hand."""
 
 
-@dataclass(slots=True, eq=False)
-class Transaction:
+class Transaction(msgspec.Struct, eq=False):
     """A local transaction, or a part of one, in binlog order.
 
     ``tombstones`` holds what the triggers wrote, by table digest and key;
     ``partial`` rows whose images were not full: their key, whether the row is
     there after it, and the stamp if the image had one; such rows are lifted;
     ``passed`` the transactions (this one last, if it is complete) that the
-    stream has passed since the one before; ``format`` the format description
-    event that its images follow, ``server`` the version that wrote them.
+    stream has passed since the one before, as source and number; ``format`` the
+    format description event that its images follow, ``server`` the version that
+    wrote them.  ``shortened``: large before images were cut to key and stamp, so
+    the images give the outcomes, but must not be sent to a server as they are.
     """
 
     tx_id: str
     commit_us: int
     part: int = 0
     last: bool = True
-    ops: list[RowOp] = field(default_factory=list)
-    tombstones: list[tuple[str, bytes, Stamp]] = field(default_factory=list)
-    mended: dict[Marker, Mended] = field(default_factory=dict)
-    partial: list[tuple[Table, bytes, bool, Stamp | None]] = field(default_factory=list)
+    ops: list[RowOp] = []
+    tombstones: list[tuple[str, bytes, Stamp]] = []
+    mended: dict[Marker, Mended] = {}
+    partial: list[tuple[Table, bytes, bool, Stamp | None]] = []
     beat: Beat | None = None
-    passed: list[str] = field(default_factory=list)
+    passed: list[tuple[str, int]] = []
     format: bytes = b""
     server: str = ""
     rows: int = 0
     size: int = 0
+    shortened: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Net:
+class Net(msgspec.Struct, eq=False):
     """The effect of one transaction on one key.
 
     ``before``: the row's stamp when the transaction came, ``None`` if there was

@@ -60,6 +60,9 @@ def scan(item: Item, tables: list[Table], stream: str) -> list[Scanned]:
         except ValueError as error:
             raise malformed(stream, item, f"has malformed images: {error}") from None
         scanned.append(Scanned(table, op.kind, op.rows, found))
+    if item.exact and not item.entries and any(op.found for op in scanned):
+        # An item without entries is passed over; its rows would be passed over with it.
+        raise malformed(stream, item, "has rows that its index does not name")
     return scanned
 
 
@@ -74,6 +77,8 @@ def keys(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) -
             raise malformed(stream, item, f"names table {entry.table} of {len(tables)}")
         table = tables[entry.table]
         if table.folds is not None:
+            if not table.is_key(entry.key):
+                raise no_key(stream, item, table, entry)
             wanted.add((table, entry.key))
     for op in scanned:
         if op.table.folds is None:
@@ -118,8 +123,11 @@ def check(item: Item, tables: list[Table], scanned: list[Scanned], stream: str) 
         if entry.outcome == REMOVE:
             if not (0 < entry.ts <= MAX_TS and 0 < entry.origin < 256):
                 raise malformed(stream, item, f"deletes with the impossible stamp {entry.stamp}")
-            if item.exact and last.get(at, 0) is not None:
-                raise contradicted(stream, item, table, entry, "no delete of that key")
+            if last.get(at, 0) is not None:
+                if item.exact:
+                    raise contradicted(stream, item, table, entry, "no delete of that key")
+                if not table.is_key(entry.key):
+                    raise no_key(stream, item, table, entry)
         elif entry.outcome != UPSERT:
             raise malformed(stream, item, f"has an outcome of unknown kind {entry.outcome}")
         else:
@@ -145,6 +153,12 @@ def malformed(stream: str, item: Item, what: str) -> Halt:
     return Halt(
         f"item {item.seq} ({item.tx_id}) of the stream of {stream} {what}",
         "compare the origin's bus storage and release; nothing of the item was applied",
+    )
+
+
+def no_key(stream: str, item: Item, table: Table, entry: Entry) -> Halt:
+    return malformed(
+        stream, item, f"has an index entry for 0x{entry.key.hex()}, no key of {table.title}"
     )
 
 

@@ -45,7 +45,8 @@ class Ledger:
             raise Halt(
                 f"the stream of {self.name} was begun anew "
                 f"(incarnation {record.incarnation}, expected {self.incarnation})",
-                "docs/OPERATING.md, 'A region that must be re-seeded'",
+                "docs/OPERATING.md, 'A region that must be re-seeded'; after an uninstall the"
+                " topics of before must be deleted: 'Removing meshnode'",
             )
         if isinstance(record, Claim):
             return self._claim(record)

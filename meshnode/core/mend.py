@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
+from meshnode import limits
 from meshnode.core.change import Mended, Net, NetKey, RowOp, Table, Transaction, net_effects
 from meshnode.core.stamp import ZERO, Stamp, late_tombstone
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPDATE, UPSERT, Entry, Item, Op
@@ -158,16 +159,42 @@ class Examiner:
         return examined
 
 
-def known_base(net: Net, mended: Mended | None, tombstone: Stamp | None) -> tuple[Stamp, bool]:
-    """The version that ``net`` replaced, and whether that was a row."""
+def known_base(
+    net: Net, mended: Mended | None, tombstone: Stamp | None, removed: Stamp | None = None
+) -> tuple[Stamp, bool]:
+    """The version that ``net`` replaced, and whether that was a row.
+
+    ``tombstone`` is the key's in the database, ``removed`` the newest that the stream
+    has shown: the one in the database may be that of a delete still to come.
+    """
     if mended is not None:
         return mended.base, mended.base_row
     if net.before is not None:
         return net.before, True
     end = net.tomb if net.stamp is None else net.stamp
-    if tombstone is not None and (end is None or tombstone < end):
-        return tombstone, False
+    for stamp in (tombstone, removed):
+        if stamp is not None and (end is None or stamp < end):
+            return stamp, False
     return ZERO, False
+
+
+class Removed:
+    """The newest published delete of each key: bounded, the latest kept."""
+
+    def __init__(self, capacity: int = limits.REMOVALS_KEPT) -> None:
+        self.capacity = capacity
+        self._stamps: dict[NetKey, Stamp] = {}
+
+    def note(self, at: NetKey, stamp: Stamp) -> None:
+        """The key was deleted with ``stamp``."""
+        self._stamps.pop(at, None)
+        self._stamps[at] = stamp
+        if len(self._stamps) > self.capacity:
+            del self._stamps[next(iter(self._stamps))]
+
+    def of(self, at: NetKey) -> Stamp | None:
+        """The stamp of its newest delete, ``None`` if none is known (any more)."""
+        return self._stamps.get(at)
 
 
 def to_item(
@@ -175,23 +202,24 @@ def to_item(
     tombstones: Mapping[NetKey, Stamp],
     mended: Mapping[NetKey, Mended],
     number: Mapping[Table, int],
+    removed: Removed,
 ) -> Item | None:
     """The item that publishes what may be published; ``None`` when nothing is left.
 
     Its ``seq`` is 0: the publisher counts.  ``mended`` gives the bases of rows
     whose former version was never published; ``number`` a table's place in the
-    frame.
+    frame.  ``removed`` learns the deletes of this item.
     """
     tx = examined.tx
     entries: list[Entry] = []
-    exact = not tx.partial
+    exact = not tx.partial and not tx.shortened
     for at, net in examined.nets.items():
         lift = examined.lifts.get(at)
         publish = lift is None or (lift.reason is Reason.TOMBSTONE and lift.fate is Fate.OVERTAKEN)
         note = mended.get(at)
         if note is not None and net.before is not None and net.before != note.seen:
             note = None
-        base, base_row = known_base(net, note, tombstones.get(at))
+        base, base_row = known_base(net, note, tombstones.get(at), removed.of(at))
         if note is not None and base_row != (net.before is not None):
             # A lift is logged as an update of a row that the peers do not have.
             exact = False
@@ -204,6 +232,7 @@ def to_item(
             if tomb is None:
                 continue
             outcome, stamp = REMOVE, tomb
+            removed.note(at, tomb)
             if net.op < 0 and net.unseen is None:
                 exact = False
         entries.append(
@@ -235,6 +264,6 @@ def keys_to_look_up(examined_nets: Iterable[dict[NetKey, Net]]) -> set[NetKey]:
 
 
 __all__ = [
-    "Examined", "Examiner", "Fate", "LateTombstone", "Lift", "Reason", "image_of",
+    "Examined", "Examiner", "Fate", "LateTombstone", "Lift", "Reason", "Removed", "image_of",
     "keys_to_look_up", "known_base", "net_effects", "to_item",
 ]  # fmt: skip

@@ -7,8 +7,7 @@ the local row needs.  The plan also says which locking reads must follow the
 write, and what they may find; anything else is a rollback and a new plan.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -103,6 +102,8 @@ class Ancestry:
 
     A version of this region (``own``) was written by a client here, who cannot
     have seen what has not arrived yet: nothing that arrives later precedes it.
+    But its writer may have seen a version that was itself written over one that is
+    still on its way (:meth:`overwritten`).
     """
 
     DEPTH = 4
@@ -110,25 +111,62 @@ class Ancestry:
     def __init__(self, capacity: int, own: int) -> None:
         self.capacity = capacity
         self.own = own
-        # A dict would pass over all that was taken from its front to find its first entry.
-        self.known: OrderedDict[tuple[str, bytes], tuple[Stamp, tuple[Stamp, ...]]] = OrderedDict()
+        # By the digest of the table and by key and version: what that version was written over.
+        # In two generations, so that forgetting the oldest is no work.
+        self._young: dict[str, dict[tuple[bytes, tuple[int, int]], tuple[int, int]]] = {}
+        self._old: dict[str, dict[tuple[bytes, tuple[int, int]], tuple[int, int]]] = {}
+        # The other way round: by table, the keys with the versions that something was written over.
+        self._young_bases: dict[str, set[tuple[bytes, tuple[int, int]]]] = {}
+        self._old_bases: dict[str, set[tuple[bytes, tuple[int, int]]]] = {}
+        self._count = 0
 
     def note(self, at: NetKey, stamp: Stamp, base: Stamp) -> None:
         """``stamp`` was written over ``base``."""
-        key = (at[0].digest, at[1])
-        former = self.known.pop(key, None)
-        older = former[1] if former is not None and former[0] == base else ()
-        before = () if base == ZERO else (base, *older[: self.DEPTH - 1])
-        if len(self.known) >= self.capacity:
-            self.known.popitem(last=False)
-        self.known[key] = (stamp, before)
+        self.note_all(at[0], (at[1],), (stamp,), (base,))
+
+    def note_all(
+        self,
+        table: Table,
+        keys: Sequence[bytes],
+        stamps: Iterable[tuple[int, int]],
+        bases: Iterable[tuple[int, int]],
+    ) -> None:
+        """The same of many keys of one table."""
+        if self._count + len(keys) > self.capacity // 2:
+            self._old, self._young, self._count = self._young, {}, 0
+            self._old_bases, self._young_bases = self._young_bases, {}
+        bases = list(bases)
+        self._young.setdefault(table.digest, {}).update(zip(zip(keys, stamps), bases))
+        self._young_bases.setdefault(table.digest, set()).update(zip(keys, bases))
+        self._count += len(keys)
 
     def of(self, at: NetKey, stamp: Stamp) -> tuple[Stamp, ...] | None:
         """What preceded ``stamp`` at the key, newest first; ``None`` if it is not known."""
         if stamp.origin == self.own:
             return ()
-        known = self.known.get((at[0].digest, at[1]))
-        return known[1] if known is not None and known[0] == stamp else None
+        base = self._base(at, stamp)
+        if base is None:
+            return None
+        found: list[Stamp] = []
+        while base is not None and base != ZERO and len(found) < self.DEPTH:
+            found.append(Stamp(*base))
+            base = self._base(at, base)
+        return tuple(found)
+
+    def overwritten(self, at: NetKey, stamp: Stamp) -> bool:
+        """Whether some version that arrived here was written over ``stamp``, in sight of it."""
+        key = (at[1], (stamp.ts, stamp.origin))
+        return any(
+            key in known.get(at[0].digest, ()) for known in (self._young_bases, self._old_bases)
+        )
+
+    def _base(self, at: NetKey, stamp: tuple[int, int]) -> tuple[int, int] | None:
+        key = (at[1], stamp)
+        for known in (self._young, self._old):
+            base = known.get(at[0].digest, {}).get(key)
+            if base is not None:
+                return base
+        return None
 
 
 def at_base(incoming: Incoming, local: Local) -> bool:
@@ -224,6 +262,9 @@ def _outcomes(
             entry.outcome, stamp, Stamp(entry.base_ts, entry.base_origin), entry.base_row,
             local, verdict, ancestry.of(at, local.version),
         )  # fmt: skip
+        if found is not None and found.loser == stamp and ancestry.overwritten(at, stamp):
+            # Late, but what was written over it came first: nobody lost anything unseen.
+            found = None
         if found is not None:
             plan.records.append(Record(found, work.item, incoming))
         if verdict is Verdict.APPLY:

@@ -90,6 +90,8 @@ class Item(msgspec.Struct, array_like=True):
     ``entries``.  It is false when rows were held back from the item.
     ``part`` counts from 0 within ``tx_id``; ``last`` ends the transaction.
     ``lifts`` counts rows that this item left to a lift.
+    ``trace``: trace id (16 bytes), id of the publishing span (8) and flags (1), as W3C's
+    ``traceparent`` has them; empty when the transaction is not traced.  It decides nothing.
     """
 
     seq: int
@@ -103,6 +105,7 @@ class Item(msgspec.Struct, array_like=True):
     entries: Sequence[Entry] = ()
     beat: Beat | None = None
     lifts: int = 0
+    trace: bytes = b""
 
 
 class Frame(msgspec.Struct, array_like=True, tag="F"):

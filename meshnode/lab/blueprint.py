@@ -7,10 +7,14 @@ folder, as a careful operator would have it.
 import re
 import secrets
 
+import msgspec
+
 from meshnode import accounts, table_patterns
-from meshnode.lab import schema
+from meshnode.lab import brokers, schema
+from meshnode.lab.broker import Broker
 from meshnode.lab.files import write_private
 from meshnode.lab.layout import Layout, Place
+from meshnode.lab.processes import free_port
 from meshnode.lab.servers import Server
 from meshnode.lab.wan import write_cuts
 from meshnode.mysql.control import connect_to
@@ -21,6 +25,7 @@ from meshnode.topology import (
     AccountSource,
     Bus,
     MysqlAddress,
+    OpsAddress,
     Region,
     Replicate,
     Topology,
@@ -37,28 +42,33 @@ AUTO_INCREMENT_STEP = 16
 
 BUS_MAX_BYTES = 4 * 2**30
 
+OPS = "ops"
+"""The secret of a region's ops port, beside those of its accounts."""
+
 
 def write_topology(
     layout: Layout,
     places: tuple[Place, ...],
     servers: dict[str, Server],
     replicate: tuple[str, ...],
+    kafka: dict[str, Broker],
 ) -> Topology:
     """Write secrets, network control file and topology; the topology as a node reads it.
 
-    ``replicate`` holds patterns besides the lab's own tables.  Raises TopologyError for a bad one.
+    ``replicate`` holds patterns besides the lab's own tables; without brokers in ``kafka`` the
+    bus is a folder.  Raises TopologyError for a bad one.
     """
     for place in places:
-        for role in ROLES:
+        for role in (*ROLES, OPS):
             write_private(layout.secret(place.name, role), secrets.token_hex(16) + "\n")
     write_cuts(layout.control, ())
     topology = Topology(
         mesh=f"lab-{len(places)}",
         replicate=Replicate(tables=tuple(dict.fromkeys((*ALWAYS_REPLICATED, *replicate)))),
-        bus=Bus(
-            kind="file",
-            dir=str(layout.bus),
-            max_bytes=BUS_MAX_BYTES,
+        bus=msgspec.structs.replace(
+            brokers.settings(kafka)
+            if kafka
+            else Bus(kind="file", dir=str(layout.bus), max_bytes=BUS_MAX_BYTES),
             wan=Wan(control=str(layout.control)),
         ),
         regions=tuple(
@@ -66,6 +76,8 @@ def write_topology(
                 id=place.id,
                 name=place.name,
                 mysql=MysqlAddress(host=Server.host, port=servers[place.name].port),
+                ops=OpsAddress(port, token_file=str(layout.secret(place.name, OPS))),
+                bus=brokers.address_of(place.name, kafka),
                 accounts=Accounts(
                     **{
                         role: AccountSource(
@@ -76,11 +88,19 @@ def write_topology(
                     }
                 ),
             )
-            for place in places
+            for place, port in zip(places, _ports(len(places)), strict=True)
         ),
     )
     layout.topology.write_text(render(topology))
     return load(layout.topology)
+
+
+def _ports(count: int) -> list[int]:
+    """As many different free ports."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return sorted(found)
 
 
 async def prepare(topology: Topology, region: str, server: Server) -> None:

@@ -18,9 +18,10 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshnode.lab.cluster import Cluster
+from meshnode.buses import bare_bus
 from meshnode.lab.keyreader import KeyReader, TableName, identifier
 from meshnode.lab.lost import ZERO, lost_writes
+from meshnode.lab.stage import Stage
 from meshnode.lab.topics import Published, Stamp, Topic, read_topic
 
 SHOWN = 20
@@ -80,18 +81,21 @@ class Report:
         return "\n".join(lines)
 
 
-async def check(cluster: Cluster) -> Report:
+async def check(lab: Stage) -> Report:
     """Read all topics and compare them with all regions."""
-    topology = cluster.topology
+    topology = lab.topology
     report = Report()
-    for region in topology.regions:
-        directory = topology.bus_dir(region.name)
-        report.topics.append(await read_topic(directory, region.name))
-    return await asyncio.to_thread(_compare, cluster, report)
+    bus = bare_bus(topology)
+    try:
+        for region in topology.regions:
+            report.topics.append(await read_topic(bus, region.name))
+    finally:
+        await bus.close()
+    return await asyncio.to_thread(_compare, lab, report)
 
 
-def _compare(cluster: Cluster, report: Report) -> Report:
-    connections = {name: cluster.server(name).connect() for name in cluster.names}
+def _compare(lab: Stage, report: Report) -> Report:
+    connections = {name: lab.server(name).connect() for name in lab.names}
     try:
         _Comparison(connections, report).run()
     finally:

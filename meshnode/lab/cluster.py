@@ -21,6 +21,7 @@ from typing import Any
 
 from meshnode.errors import MeshError, Refused
 from meshnode.lab import blueprint, rounds
+from meshnode.lab.brokers import Brokers, BusKind, names_for
 from meshnode.lab.layout import FEWEST_REGIONS, MOST_REGIONS, REGION_NAMES, Layout, Place
 from meshnode.lab.nodes import Node
 from meshnode.lab.servers import Server, find_mysqld
@@ -78,13 +79,30 @@ class Cluster:
         """The node process of the region, running or not."""
         return Node(region, self.layout.topology, self.layout.nodes)
 
+    @property
+    def brokers(self) -> Brokers:
+        """The Kafka brokers, if the lab has any."""
+        return Brokers(self.layout.brokers)
+
     def describe(self) -> dict[str, Any]:
         """What ``lab up --json`` prints."""
-        return {
+        described: dict[str, Any] = {
             "dir": str(self.directory),
             "topology": str(self.layout.topology),
             "regions": [self._describe(place) for place in self.regions],
         }
+        described["ops"] = {
+            region.name: {"url": f"http://{region.ops}", "token_file": region.ops.token_file}
+            for region in self.topology.regions
+            if region.ops is not None
+        }
+        kafka = self.brokers.all()
+        if kafka:
+            described["brokers"] = [
+                {"name": name, "bootstrap": broker.bootstrap, "pid": broker.pid}
+                for name, broker in kafka.items()
+            ]
+        return described
 
     def _describe(self, place: Place) -> dict[str, Any]:
         server = self.server(place.name)
@@ -106,6 +124,12 @@ class Cluster:
         """Cut these links ``(from, to)``, besides those that are."""
         write_cuts(self.layout.control, read_cuts(self.layout.control) | set(links))
 
+    def isolate(self, regions: Iterable[str]) -> None:
+        """Cut all links, both ways, between ``regions`` and the others."""
+        inside = set(regions)
+        outside = [name for name in self.names if name not in inside]
+        self.cut(link for a in inside for b in outside for link in ((a, b), (b, a)))
+
     def heal(self, links: Iterable[tuple[str, str]] | None = None) -> None:
         """Heal these links, or all."""
         cut = read_cuts(self.layout.control)
@@ -125,6 +149,7 @@ class Cluster:
             for name in self.names
             if (self.layout.server(name) / "server.json").exists()
         ]
+        await self.brokers.end(keep)
         await asyncio.gather(
             *(server.stop_async() if keep else server.kill_async() for server in servers)
         )
@@ -151,12 +176,14 @@ async def up(
     replicate: tuple[str, ...] = (),
     mysqld: str | None = None,
     wan: bool = False,
+    bus: BusKind = "file",
     die_with_parent: bool = False,
     report: Report = to_stderr,
 ) -> Cluster:
     """Make a lab in the empty or absent folder ``directory`` and wait until it runs.
 
-    ``wan`` gives the links the latencies of eight sites round the world.
+    ``wan`` gives the links the latencies of eight sites round the world; ``bus`` says what
+    carries the streams.
     If anything fails its processes are ended; the files stay, because the logs say why.
     """
     wanted = places(regions)
@@ -177,8 +204,10 @@ async def up(
         for place in wanted
     }
     try:
+        names = names_for(bus, cluster.names)
+        kafka = await cluster.brokers.make(names, die_with_parent, report) if names else {}
         await start_servers(servers, report)
-        topology = blueprint.write_topology(layout, wanted, servers, replicate)
+        topology = blueprint.write_topology(layout, wanted, servers, replicate, kafka)
         if wan:
             write_latency(layout.control, default_latency(cluster.names))
         for name, server in servers.items():
@@ -195,6 +224,7 @@ async def up(
 
 async def resume(cluster: Cluster, die_with_parent: bool, report: Report = to_stderr) -> None:
     """Start what does not run of a lab that is there, and wait until it runs."""
+    await cluster.brokers.resume(die_with_parent)
     servers = {name: cluster.server(name) for name in cluster.names}
     for server in servers.values():
         server.die_with_parent = die_with_parent

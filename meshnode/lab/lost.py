@@ -5,11 +5,13 @@ upsert outside the chain lost a conflict, and somebody must have a record of it.
 
 A delete may have been forgotten (its tombstone collected) before a new row with its key
 was inserted; the insert then says that it replaced nothing.  The ``gc_limit`` of its region
-tells which deletes may have been forgotten; such an insert counts as written over the
-newest of them.
+tells which deletes may have been forgotten.  An insert says the same when its key was deleted
+again before its node came to look: the only tombstone there was is that of the later
+delete.  What it replaced is then an older delete, its own region's or one that its region had
+applied.  In both cases it counts as written over the newest delete that it can have seen.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from meshnode.lab.topics import Published, Stamp
@@ -54,13 +56,21 @@ def lost_writes(
     return Lost(writes, oldest_known != ZERO)
 
 
-def _forgotten(entry: Published, entries: Iterable[Published], limit: int) -> Stamp:
-    """The newest delete of the key that may have been collected before ``entry`` came."""
+def _forgotten(entry: Published, entries: Collection[Published], limit: int) -> Stamp:
+    """The newest delete that may have been collected, or overwritten, before anyone looked."""
+    mine = [each for each in entries if each.removed and each.region == entry.region]
+    overwritten = any(each.seq >= entry.seq and each.stamp > entry.stamp for each in mine)
     return max(
         (
             each.stamp
             for each in entries
-            if each.removed and each.stamp < entry.stamp and each.stamp.ts <= limit
+            if each.removed
+            and each.stamp < entry.stamp
+            and (
+                overwritten
+                or each.stamp.ts <= limit
+                or (each.region == entry.region and each.seq <= entry.seq)
+            )
         ),
         default=ZERO,
     )

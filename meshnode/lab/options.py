@@ -25,6 +25,9 @@ def mesh_options(server_id: int, auto_increment: tuple[int, int]) -> dict[str, O
         "binlog_row_metadata": "FULL",
         "sync_binlog": 1,
         "innodb_flush_log_at_trx_commit": 1,
+        # `init` makes triggers without SUPER; a server started without its persisted variables
+        # would forget that.
+        "log_bin_trust_function_creators": True,
         "max_allowed_packet": 2**30,
         "skip_name_resolve": True,
         "local_infile": False,

@@ -28,6 +28,8 @@ from meshnode.topology import Region, Topology
 LOOK_SECONDS = 0.1
 """Pause between two looks at all regions."""
 
+BEATS_REMEMBERED = 5
+
 HEALTHY = frozenset({"running", "finished"})
 
 
@@ -35,12 +37,11 @@ HEALTHY = frozenset({"running", "finished"})
 class Pulse:
     """What one region says of itself: its newest beat, and what it has applied of others.
 
-    ``heard`` maps a region id to the wall time (microseconds since 1970) in the
-    newest of its beats that is applied here.
+    ``heard`` maps a region id to the number of the newest of its beats that is applied here.
+    Numbers, because a region's clock may be set back.
     """
 
     beat: int
-    wall_us: int
     mends: int
     body: Mapping[str, Any]
     heard: Mapping[int, int]
@@ -49,13 +50,13 @@ class Pulse:
     def lifts(self) -> int:
         return int(self.body.get("counts", {}).get("lifts", 0))
 
-    def troubles(self) -> list[str]:
-        """Actors that do not run, each with its reason."""
+    def troubles(self, *names: str) -> list[str]:
+        """Actors that do not run, each with its reason; only those of ``names`` if given."""
         return [
             f"{actor['name']} {actor['state']}"
             + (f": {actor['reason']}" if actor["reason"] else "")
             for actor in self.body.get("actors", [])
-            if actor["state"] not in HEALTHY
+            if actor["state"] not in HEALTHY and (not names or actor["name"] in names)
         ]
 
 
@@ -135,6 +136,7 @@ class _Watch:
         self.deadline = deadline
         self.hopeless = hopeless
         self.reasons: list[str] = []
+        self._halts: dict[str, tuple[int, list[str]]] = {}
         self._controls: dict[str, Control] = {}
 
     @property
@@ -198,19 +200,37 @@ class _Watch:
                 if pulse is None or mark is None:
                     continue
                 heard = pulse.heard.get(origin.id, 0)
-                if heard >= mark.wall_us:
+                if heard >= mark.beat:
                     continue
-                ago = (
-                    f"the newest heard is {(mark.wall_us - heard) / 1e6:.1f} s older"
-                    if heard
-                    else "none was ever heard"
-                )
-                troubles = [t for t in pulse.troubles() if origin.name in t] or pulse.troubles()
+                ago = f"the newest heard is {heard}" if heard else "none was ever heard"
+                there = pulses.get(origin.name)
+                whose = {
+                    here.name: pulse.troubles(f"applier {origin.name}"),
+                    origin.name: self._publishing(origin.name, there) if there else [],
+                }
+                if not any(whose.values()):
+                    whose = {here.name: pulse.troubles()}
                 reasons.append(
                     f"{here.name} waits for {origin.name}'s beat {mark.beat} ({ago})"
-                    + (f"; {_listed(troubles)}" if troubles else "")
+                    + "".join(
+                        f"; {name}: {_listed(troubles)}"
+                        for name, troubles in whose.items()
+                        if troubles
+                    )
                 )
         return reasons
+
+    def _publishing(self, origin: str, pulse: Pulse) -> list[str]:
+        """Why ``origin`` publishes nothing.
+
+        A halted actor tries again and again, and runs for a moment each time: what it said
+        some beats ago still holds.
+        """
+        found = pulse.troubles("tailer", "heart")
+        if found:
+            self._halts[origin] = pulse.beat, found
+        beat, former = self._halts.get(origin, (0, []))
+        return former if pulse.beat - beat <= BEATS_REMEMBERED else []
 
     async def _all(self) -> dict[str, Pulse]:
         while True:
@@ -258,13 +278,13 @@ async def _connect(topology: Topology, region: Region) -> Control:
 
 async def read_pulse(control: Control) -> Pulse:
     row = await control.row(
-        "SELECT h.beat, h.wall_us, h.body, (SELECT COUNT(*) FROM meshnode.mend)"
+        "SELECT h.beat, h.body, (SELECT COUNT(*) FROM meshnode.mend)"
         " FROM meshnode.heartbeat h JOIN meshnode.member m ON m.region = h.region"
     )
     if row is None:
         raise Refused(
             f"region {control.server} has no heartbeat row", "run `meshnode init --all` first"
         )
-    heard = await control.rows("SELECT origin, heard_us FROM meshnode.applied")
-    beat, wall_us, body, mends = row
-    return Pulse(beat, wall_us, mends, orjson.loads(body), dict(heard))
+    heard = await control.rows("SELECT origin, heard_beat FROM meshnode.applied")
+    beat, body, mends = row
+    return Pulse(beat, mends, orjson.loads(body), dict(heard))

@@ -1,6 +1,6 @@
 """Reads the topics of a mesh without the mesh's own code: the checker's eyes.
 
-Theory of operation.  Records are taken from the file bus and decoded as plain
+Theory of operation.  Records are taken from the bus and decoded as plain
 msgpack lists; nothing of ``core`` is imported, so a mistake there cannot hide
 itself here.  Which records count follows from the rules of the format alone: a
 frame is void when a claim with a higher epoch stands before it; items are
@@ -10,12 +10,11 @@ parts of a transaction whose last part stands not before it.
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from meshnode.bus.file import FileBus
+from meshnode.bus.port import Bus
 from meshnode.errors import Halt
 
 READ_BYTES = 8 * 2**20
@@ -64,9 +63,8 @@ class Topic:
     entries: list[Published] = field(default_factory=list)
 
 
-async def read_topic(directory: Path, region: str) -> Topic:
-    """Read the whole topic of ``region`` below ``directory``; Halt for records that cannot be."""
-    bus = FileBus(directory)
+async def read_topic(bus: Bus, region: str) -> Topic:
+    """Read the whole topic of ``region``; Halt for records that cannot be."""
     reader = bus.reader(region)
     topic = Topic(region)
     fold = _Fold(topic)
@@ -83,12 +81,11 @@ async def read_topic(directory: Path, region: str) -> Topic:
                     break
     except TimeoutError:
         raise Halt(
-            f"the topic of {region} in {directory} cannot be read to its end",
+            f"the topic of {region} cannot be read to its end",
             "has its node ever run?",
         ) from None
     finally:
         await reader.close()
-        await bus.close()
     return topic
 
 

@@ -43,7 +43,7 @@ async def status(lab: Cluster, as_json: bool) -> int:
         print(mesh_status.as_line(seen))
     else:
         console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-        console.print(status_view.render(seen))
+        status_view.show(seen, console)
         for name in lab.names:
             node, server = lab.node(name).pid, lab.server(name).pid
             console.print(

@@ -166,6 +166,9 @@ class WanBus:
             return inner
         return WanReader(inner, _Link(region, self._here, self._wan, self._cuts))
 
+    async def inspect(self, region: str) -> None:
+        await self._inner.inspect(region)
+
     async def close(self) -> None:
         await self._inner.close()
 
@@ -196,6 +199,12 @@ class WanReader:
     async def end(self) -> Position:
         await self._link.open()
         return await self._inner.end()
+
+    async def unread_age(self, position: Position, now: float) -> float | None:
+        """As the reader beneath, where it has an answer; a cut link lets nobody ask."""
+        await self._link.open()
+        ask = getattr(self._inner, "unread_age", None)
+        return None if ask is None else await ask(position, now)
 
     async def close(self) -> None:
         await self._stop()

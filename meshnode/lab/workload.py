@@ -19,9 +19,9 @@ import asyncmy
 from asyncmy.errors import MySQLError
 
 from meshnode.errors import Refused
-from meshnode.lab.cluster import Cluster
+from meshnode.lab.cluster import to_stderr
 from meshnode.lab.operations import Generator, Transaction, hot_rows
-from meshnode.lab.servers import Server
+from meshnode.lab.stage import Stage, Target
 
 RETRIED = frozenset({1213, 1205})
 """Deadlock, lock wait timeout: the application runs the transaction again."""
@@ -80,7 +80,7 @@ class Counts:
 
 
 async def run(
-    cluster: Cluster,
+    cluster: Stage,
     *,
     seconds: float,
     rate: float,
@@ -88,7 +88,7 @@ async def run(
     seed: int = 1,
     regions: list[str] | None = None,
 ) -> Counts:
-    """Load all regions (or those named) at once.
+    """Load all regions (or those named) at once, without those whose server is down.
 
     ``rate`` is in transactions a second and region, 0 without limit; ``threads`` are
     clients in each region.
@@ -115,15 +115,21 @@ async def run(
     return total
 
 
-async def fill(cluster: Cluster, names: list[str] | None = None) -> dict[str, Server]:
-    """Make what is missing of the hot set in all regions (or those named); their servers."""
-    servers = {name: cluster.server(name) for name in names or cluster.names}
-    down = [name for name, server in servers.items() if not server.running]
-    if down:
+async def fill(cluster: Stage, names: list[str] | None = None) -> dict[str, Target]:
+    """Make what is missing of the hot set in all regions (or those named); their servers.
+
+    Those whose server is down are left out, and named on stderr.  Refused: all are.
+    """
+    wanted = {name: cluster.server(name) for name in names or cluster.names}
+    servers = {name: server for name, server in wanted.items() if server.running}
+    down = [name for name in wanted if name not in servers]
+    if not servers:
         raise Refused(
             f"the MySQL of {', '.join(down)} does not run, so nothing can be written there",
             f"meshnode lab start-mysql {down[0]}",
         )
+    if down:
+        to_stderr(f"nothing is written in {', '.join(down)}: the MySQL there does not run")
     await asyncio.gather(*(_fill(server) for server in servers.values()))
     return servers
 
@@ -131,7 +137,7 @@ async def fill(cluster: Cluster, names: list[str] | None = None) -> dict[str, Se
 class Client:
     """One client of one server."""
 
-    def __init__(self, server: Server, generator: Generator, deadline: float, rate: float) -> None:
+    def __init__(self, server: Target, generator: Generator, deadline: float, rate: float) -> None:
         self._server = server
         self._generator = generator
         self._deadline = deadline
@@ -172,7 +178,7 @@ class Client:
                 if not _is_gone(code, error):
                     raise Refused(
                         f"the workload met an error that it does not expect ({name}): {error}; "
-                        f"in the server in {self._server.directory}"
+                        f"in the server at {self._server.host}:{self._server.port}"
                     ) from error
                 # Whether its last commit succeeded is unknown; an application would look.
                 if self._connection is not None:
@@ -194,7 +200,7 @@ def _is_gone(code: object, error: BaseException) -> bool:
     return not isinstance(error, MySQLError) or not isinstance(code, int) or code in GONE
 
 
-async def _connect(server: Server) -> Any:
+async def _connect(server: Target) -> Any:
     return await asyncmy.connect(
         host=server.host,
         port=server.port,
@@ -224,7 +230,7 @@ async def _execute(connection: Any, statements: Transaction) -> int:
     return rows
 
 
-async def _fill(server: Server) -> None:
+async def _fill(server: Target) -> None:
     connection = await _connect(server)
     try:
         for statement in hot_rows():

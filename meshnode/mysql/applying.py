@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from meshnode.core.change import NetKey, Table
-from meshnode.core.plan import Ancestry, Plan, Record, Work
+from meshnode.core.plan import Plan, Record, Work
 from meshnode.core.resolve import CERTAIN, POSSIBLE, Conflict, Kind, Local
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
@@ -36,12 +36,9 @@ Keys = dict[Table, dict[bytes, NetKey]]
 class Applying:
     """The statements of an apply transaction on one session."""
 
-    def __init__(
-        self, session: Session, lookups: Lookups, ancestry: Ancestry, max_packet: int
-    ) -> None:
+    def __init__(self, session: Session, lookups: Lookups, max_packet: int) -> None:
         self.session = session
         self.lookups = lookups
-        self.ancestry = ancestry
         self.max_packet = max_packet
         self._tombstone_maps: dict[Table, TombstoneMap] = {}
 
@@ -180,22 +177,22 @@ class Applying:
             found.update({(table, canonical): image for canonical, image in images.items()})
         return found
 
-    def remember(self, plan: Plan) -> None:
-        """After the commit: what the written versions had before them."""
-        for at, stamp, base in plan.written:
-            self.ancestry.note(at, stamp, base)
-
 
 async def fence(
     session: Session, origin: int, incarnation: int, mark, old_seq: int, epoch: int
 ) -> bool:
     """The first write of every apply transaction; False when the row is not ours to move."""
-    await session.query(
+    await session.query(fence_statement(origin, incarnation, mark, old_seq, epoch))
+    return session.found == 1
+
+
+def fence_statement(origin: int, incarnation: int, mark, old_seq: int, epoch: int) -> bytes:
+    """The first write of every apply transaction: it must match one row."""
+    return (
         f"UPDATE meshnode.applied SET seq = {mark.seq}, tx_id = {text(mark.tx_id)},"
         f" position = X'{mark.position.hex()}', stream_epoch = {mark.stream_epoch},"
         f" incarnation = {incarnation}, frontier = GREATEST(frontier, {mark.frontier}),"
-        f" heard_us = GREATEST(heard_us, {mark.heard_us}),"
+        f" heard_us = {mark.heard_us}, heard_beat = {mark.heard_beat},"
         f" commit_us = GREATEST(commit_us, {mark.commit_us}), applied_at = UTC_TIMESTAMP(6)"
         f" WHERE origin = {origin} AND seq = {old_seq} AND epoch = {epoch}"
-    )
-    return session.found == 1
+    ).encode("utf-8", "surrogateescape")

@@ -12,28 +12,29 @@ events nobody knows.  It then raises :class:`~meshnode.errors.Halt` naming the
 transaction, and stays before it.
 """
 
-import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from zlib import crc32
 
-from meshnode.core.change import Mended, RowOp, Table, Transaction
+from meshnode.core.change import Mended, Transaction
 from meshnode.core.stamp import Stamp
-from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat
-from meshnode.errors import Halt
+from meshnode.core.wire import Beat
+from meshnode.errors import Halt, Stopped
 from meshnode.mysql.bodies import (
     DELETES,
-    UPDATES,
-    WRITES,
     Rows,
+    parse_commit_us,
     parse_format_description,
-    parse_gtid,
+    parse_gtid_name,
     parse_query,
     parse_rows,
 )
 from meshnode.mysql.builders import fde_without_checksum
+from meshnode.mysql.collect import KINDS, Collector
 from meshnode.mysql.events import (
+    BEFORE_STATUS,
     CHECKSUM_SIZE,
     HEADER_SIZE,
+    INTACT,
     EventClass,
     EventType,
     classify,
@@ -43,25 +44,13 @@ from meshnode.mysql.events import (
 )
 from meshnode.mysql.maps import Mapped, Role, TableMaps
 from meshnode.mysql.notices import Notices
-from meshnode.mysql.partialimage import scan_partial
-from meshnode.mysql.statements import StatementClass, classify_query
-
-_BODY = 19
-_KINDS = {
-    **dict.fromkeys(WRITES, WRITE),
-    **dict.fromkeys(UPDATES, UPDATE),
-    **dict.fromkeys(DELETES, DELETE),
-}
-
+from meshnode.mysql.statements import Statement, StatementClass, classify_query
 
 _ENDS = frozenset({EventType.XID, EventType.GTID, EventType.GTID_TAGGED, EventType.ROTATE})
 """What must be looked at while the rest of an apply transaction is passed over."""
 
-# Five events make a transaction of one row: they are plain numbers, and have a shorter way.
-_TABLE_MAP, _XID, _QUERY = int(EventType.TABLE_MAP), int(EventType.XID), int(EventType.QUERY)
-_GTIDS = frozenset({int(EventType.GTID), int(EventType.GTID_TAGGED)})
-_USUAL = frozenset({_TABLE_MAP, _XID, _QUERY, *_GTIDS, *map(int, _KINDS)})
-_size_at = struct.Struct("<I").unpack_from
+_UNMARKED = frozenset({EventType.HEARTBEAT, EventType.HEARTBEAT_V2})
+"""Events that the server makes up for the connection, without a checksum."""
 
 
 class Assembler:
@@ -69,7 +58,7 @@ class Assembler:
 
     ``notices`` receives what the bookkeeping tables say (heartbeats, epochs,
     tables that join).  ``skipped`` holds transactions that an operator has told
-    the node to leave out.  Finished transactions and parts collect in ``out``.
+    the node to leave out.
     """
 
     def __init__(
@@ -77,61 +66,72 @@ class Assembler:
     ) -> None:
         self.maps = maps
         self.notices = notices
-        self.part_bytes = part_bytes
         self.skipped = set(skipped)
-        self.out: list[Transaction] = []
         self.format: bytes = b""
         self.server = ""
         self._checksum = True
-        self._passed: list[str] = []
-        self._gtid = ""
+        self._ended: list[Transaction] = []
+        self._passed: list[tuple[str, int]] = []
+        self._gtid: tuple[str, int] | None = None
         self._commit_us = 0
-        self._tx: Transaction | None = None
+        self._collector = Collector(
+            part_bytes, notices.region_id, self._new, self._emit, self._stop
+        )
+        self._begun = False
+        self._left_out = False
         self._skip = False
         self._first_rows = True
-        self._cut = False
+        self._noticed = False
         self._inside = False
+        self._usual: dict[int, Callable[[int, bytes, int, int], None]] = {
+            **dict.fromkeys(KINDS, self._rows),
+            EventType.TABLE_MAP: self._define,
+            EventType.XID: self._xid,
+            EventType.GTID: self._begin,
+            EventType.GTID_TAGGED: self._begin,
+            EventType.QUERY: self._query,
+        }
 
-    def feed(self, packet: bytes) -> None:
-        """Take one packet of the dump (status byte and event)."""
-        kind = packet[5]
-        if self._skip and kind not in _ENDS:
+    def feed(self, packets: Iterable[bytes]) -> Iterator[Transaction]:
+        """Take packets of the dump (status byte and event each); what ends in them, as it ends.
+
+        Transactions, and parts of huge ones.  Nothing is read on before one is taken: a
+        payload may hold a huge transaction, and only its present part is unpacked.
+        """
+        ended, usual = self._ended, self._usual
+        for packet in packets:
+            kind = packet[5]
+            if self._skip and kind not in _ENDS:
+                continue
+            handle = usual.get(kind)
+            if handle is not None and self._checksum and crc32(packet, BEFORE_STATUS) == INTACT:
+                # An event is its header and its body; the packet has the status byte before.
+                handle(kind, packet, HEADER_SIZE + 1, len(packet) - CHECKSUM_SIZE)
+            else:
+                yield from self._take(packet)
+            if ended:
+                yield from ended
+                ended.clear()
+
+    def _take(self, packet: bytes) -> Iterator[Transaction]:
+        """An event that is not usual, or whose checksum is not."""
+        header, event = take_event(packet, 1, self._checksum and packet[5] not in _UNMARKED)
+        if header.type != EventType.TRANSACTION_PAYLOAD:
+            self._event(header.type, header.flags, event)
             return
-        if self._checksum and kind in _USUAL:
-            # What take_event does, but for the header, which nobody reads of these.
-            end = len(packet) - CHECKSUM_SIZE
-            event = packet[1:end]
-            if (
-                end > HEADER_SIZE
-                and _size_at(packet, 10)[0] == len(packet) - 1
-                and crc32(event) == int.from_bytes(packet[end:], "little")
-            ):
-                self._event(kind, 0, event)
-                return
-        header, event = take_event(
-            packet, 1, self._checksum and kind not in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2)
-        )
-        self._event(header.type, header.flags, event)
+        for inner in parse_payload(event, HEADER_SIZE):
+            kind = inner[4]
+            if not self._skip or kind == EventType.XID:
+                self._event(kind, 0, inner)
+                yield from self._ended
+                self._ended.clear()
 
     def _event(self, kind: int, flags: int, event: bytes) -> None:
-        if kind in _KINDS:
-            self._rows(kind, event)
-        elif kind == _TABLE_MAP:
-            # A map that cannot be read is a reason to skip a transaction.
-            if self._gtid not in self.skipped:
-                self._define(event)
-        elif kind == _XID:
-            self._end()
-        elif kind in _GTIDS:
-            self._begin(event)
-        elif kind == _QUERY:
-            self._query(event)
-        elif kind == EventType.TRANSACTION_PAYLOAD:
-            for inner in parse_payload(event, _BODY):
-                if not self._skip or inner[4] == EventType.XID:
-                    self._event(inner[4], 0, inner)
+        handle = self._usual.get(kind)
+        if handle is not None:
+            handle(kind, event, HEADER_SIZE, len(event))
         elif kind == EventType.FORMAT_DESCRIPTION:
-            described = parse_format_description(event, _BODY)
+            described = parse_format_description(event, HEADER_SIZE)
             self._checksum = described.checksum == 1
             self.format = fde_without_checksum(event)
             self.server = described.server_version
@@ -144,9 +144,9 @@ class Assembler:
         if kind == EventType.ROTATE:
             return
         if kind == EventType.XA_PREPARE:
-            if event[_BODY]:
+            if event[HEADER_SIZE]:
                 self._end()
-            elif self._touched():
+            elif self._collector.tx is not None:
                 raise self._stop("is a distributed transaction (XA PREPARE) on a replicated table")
             else:
                 self._end()
@@ -154,66 +154,79 @@ class Assembler:
             raise self._stop("is followed by an incident: the binary log is not complete")
         elif (
             group is EventClass.STATEMENT or kind == EventType.ANONYMOUS_GTID
-        ) and self._gtid not in self.skipped:
+        ) and not self._left_out:
             raise self._stop(f"holds a {event_name(kind)} event: it was logged as a statement")
         # STREAM and IGNORABLE events say nothing about rows.
 
     # Transactions
 
-    def _begin(self, event: bytes) -> None:
-        gtid = parse_gtid(event, _BODY)
-        self._gtid = gtid.text
-        self._commit_us = gtid.original_commit_us
-        self._skip = False
-        self._first_rows = True
-        self._cut = self._inside = False
-        self._tx = None
+    def _begin(self, kind: int, event: bytes, at: int, end: int) -> None:
+        if self._begun:
+            self._lost_end()
+        self._gtid = gtid = parse_gtid_name(kind, event, at, end)
+        self._commit_us = parse_commit_us(kind, event, at, end)
+        self._begun = self._first_rows = True
+        self._skip = self._inside = False
+        self._left_out = bool(self.skipped) and f"{gtid[0]}:{gtid[1]}" in self.skipped
+
+    def _lost_end(self) -> None:
+        """Another transaction begins, and nothing has said that this one is over."""
+        if self._collector.tx is not None:
+            raise self._stop("has no end in the binary log")
+        self._end()
+
+    def _xid(self, kind: int, event: bytes, at: int, end: int) -> None:
+        self._end()
 
     def _end(self) -> None:
         """The transaction is complete."""
-        self._passed.append(self._gtid)
-        tx = self._tx
-        if tx is not None and not self._skip and self._gtid not in self.skipped:
+        if self._gtid is not None:
+            self._passed.append(self._gtid)
+        tx = self._collector.tx
+        if tx is not None:
+            self._collector.tx = None
             self._emit(tx, last=True)
-        elif not self.out and len(self._passed) > 1000:
-            self._emit(Transaction(self._gtid, self._commit_us), last=True)
-        self._tx = None
-        self._skip = False
-        self.notices.transaction_ended()
+        elif len(self._passed) > 1000:
+            self._emit(self._new(0), last=True)
+        self._begun = self._skip = False
+        if self._noticed:
+            self._noticed = False
+            self.notices.transaction_ended()
 
-    def _emit(self, tx: Transaction, last: bool) -> None:
+    def _emit(self, tx: Transaction, last: bool = False) -> None:
         tx.last = last
-        tx.format, tx.server = self.format, self.server
         if last:
             tx.passed, self._passed = self._passed, []
-        self.out.append(tx)
+        self._ended.append(tx)
 
-    def _open(self) -> Transaction:
-        if self._tx is None:
-            self._tx = Transaction(self._gtid, self._commit_us)
-        return self._tx
+    def _new(self, part: int) -> Transaction:
+        return Transaction(
+            self._name, self._commit_us, part, format=self.format, server=self.server
+        )
 
-    def _touched(self) -> bool:
-        return self._tx is not None
+    @property
+    def _name(self) -> str:
+        return f"{self._gtid[0]}:{self._gtid[1]}" if self._gtid is not None else ""
 
     # Rows
 
-    def _define(self, event: bytes) -> None:
+    def _define(self, kind: int, event: bytes, at: int, end: int) -> None:
+        if self._left_out:
+            # A map that cannot be read is a reason to skip a transaction.
+            return
         try:
-            self.maps.define(event)
+            self.maps.define(event, at, end)
         except Halt as error:
             # Without the transaction's name nobody could skip it.
             raise self._stop(f"cannot be read: {error}") from error
 
-    def _rows(self, kind: int, event: bytes) -> None:
-        if self._skip or self._gtid in self.skipped:
+    def _rows(self, kind: int, event: bytes, at: int, end: int) -> None:
+        if self._skip or self._left_out:
             return
-        rows = parse_rows(kind, event, _BODY)
-        mapped = self.maps.get(rows.table_id)
+        mapped = self.maps.get(event[at : at + 6])
         if mapped is None:
-            if rows.start == rows.stop:
-                return
-            raise self._stop(f"has rows for the table id {rows.table_id}, which no table map names")
+            self._unmapped(parse_rows(kind, event, at, end))
+            return
         role = mapped.role
         if self._first_rows:
             self._first_rows = False
@@ -223,80 +236,40 @@ class Assembler:
         if role is Role.IGNORED or role is Role.APPLIED:
             return
         if role is Role.REPLICATED:
-            table = mapped.table
-            assert table is not None
-            self._replicated(table, _KINDS[kind], rows, event)
+            head = mapped.heads.get(kind)
+            if head is not None and event.startswith(head, at + 8):
+                self._collector.images(mapped.table, kind, event, at + 8 + len(head), end)
+                return
+            rows = parse_rows(kind, event, at, end)
+            if rows.full:
+                mapped.heads[kind] = event[at + 8 : rows.start]
+                self._collector.images(mapped.table, kind, event, rows.start, end)
+            else:
+                self._collector.partial(mapped.table, rows, event)
         elif role is Role.TOMBSTONES:
             if kind not in DELETES:
-                self._tombstones(mapped, rows, event, kind in UPDATES)
+                rows = parse_rows(kind, event, at, end)
+                self._collector.tombstones(mapped, rows, event)
         else:
-            self._notice(role, mapped, rows, event)
+            self._notice(role, mapped, parse_rows(kind, event, at, end), event)
 
-    def _replicated(self, table: Table, kind: int, rows: Rows, event: bytes) -> None:
-        size = rows.stop - rows.start
-        tx = self._tx
-        if tx is None:
-            tx = self._open()
-        elif self._cut and tx.size + size > self.part_bytes and tx.size:
-            tx = self._next_part(tx)
-        self._cut = kind == WRITE
-        tx.size += size
-        if not rows.full:
-            self._partial(tx, table, rows, event)
-            return
-        images = event[rows.start : rows.stop]
-        scan = table.scan_pairs if kind == UPDATE else table.scan_rows
-        found = scan(images, 0, size)
-        tx.rows += len(found)
-        tx.ops.append(RowOp(table, kind, images, found))
-        if kind == UPDATE:
-            self._cut = all(pair[2] == pair[6] for pair in found[-1:])
-
-    def _partial(self, tx: Transaction, table: Table, rows: Rows, event: bytes) -> None:
-        for before, after in scan_partial(table.shape, rows, event):
-            tx.rows += 1
-            moved = before is not None and (after is None or before.key != after.key)
-            for image, alive in ((before if moved else None, False), (after, True)):
-                if image is None:
-                    continue
-                if image.key is None:
-                    raise self._stop(f"has an image of {table.title} without its key")
-                stamp = None if image.ts is None else Stamp(image.ts, image.origin or 0)
-                tx.partial.append((table, image.key, alive, stamp))
-
-    def _next_part(self, tx: Transaction) -> Transaction:
-        """Close the part; only where no delete waits for the tombstone behind it."""
-        self._emit(tx, last=False)
-        self._tx = Transaction(self._gtid, self._commit_us, part=tx.part + 1, mended=tx.mended)
-        return self._tx
-
-    def _tombstones(self, mapped: Mapped, rows: Rows, event: bytes, pairs: bool) -> None:
-        tx = self._open()
-        self._cut = True
-        if not rows.full:
-            # A column that did not change is not in a partial image: the origin was ours.
-            for _, after in scan_partial(mapped.shape, rows, event):
-                if after is None or after.key is None or after.ts is None:
-                    raise self._stop("has a tombstone whose image lacks key or time")
-                origin = self.notices.region_id if after.origin is None else after.origin
-                tx.tombstones.append((mapped.digest, after.key, Stamp(after.ts, origin)))
-            return
-        for row in mapped.scan(event, rows.start, rows.stop, pairs):
-            key, ts, origin = row[6:9] if pairs else row[2:5]
-            tx.tombstones.append((mapped.digest, key, Stamp(ts, origin)))
+    def _unmapped(self, rows: Rows) -> None:
+        if rows.start != rows.stop:
+            raise self._stop(f"has rows for the table id {rows.table_id}, which no table map names")
 
     def _notice(self, role: Role, mapped: Mapped, rows: Rows, event: bytes) -> None:
+        self._noticed = True
         before, after = mapped.values(rows, event)
         if role is Role.HEARTBEAT:
             for row in after:
                 beat = self.notices.heartbeat(row)
                 if beat is not None:
-                    self._open().beat = Beat(*beat)
+                    self._collector.open().beat = Beat(*beat)
         elif role is Role.MEND:
             # Written before the rows and deleted behind them: a part has only the one or the other.
             for row in after or before:
                 key = bytes.fromhex(row["row_key"][2:])
-                self._open().mended[(row["digest"], key)] = Mended(
+                self._collector.open().mended[(row["digest"], key)] = Mended(
                     Stamp(row["seen_ts"], row["seen_origin"]),
                     Stamp(row["base_ts"], row["base_origin"]),
                     bool(row["base_row"]),
@@ -309,11 +282,11 @@ class Assembler:
 
     # Statements
 
-    def _query(self, event: bytes) -> None:
-        if event.endswith(b"\0BEGIN"):
+    def _query(self, kind: int, event: bytes, at: int, end: int) -> None:
+        if event.endswith(b"\0BEGIN", at, end):
             self._inside = True
             return
-        query = parse_query(event, _BODY)
+        query = parse_query(event, at, end)
         statement = classify_query(
             query.sql, query.schema, query.sql_mode or 0, query.client_collation or 255
         )
@@ -324,6 +297,10 @@ class Assembler:
             self._end()
         elif kind is StatementClass.SAVEPOINT:
             pass
+        elif kind is StatementClass.ROLLBACK:
+            if self._collector.tx is not None:
+                raise self._stop("was taken back after its rows were logged (ROLLBACK)")
+            self._end()
         elif kind is StatementClass.XA:
             if statement.verb.upper().startswith(("XA COMMIT", "XA ROLLBACK")):
                 self._end()
@@ -332,9 +309,8 @@ class Assembler:
         else:
             self._statement(statement)
 
-    def _statement(self, statement) -> None:
-        kind = statement.kind
-        skipped = self._gtid in self.skipped
+    def _statement(self, statement: Statement) -> None:
+        kind, skipped = statement.kind, self._left_out
         if kind is StatementClass.DDL and self.maps.replicates(statement.tables):
             self.notices.definitions += 1
         if kind is StatementClass.DDL or kind is StatementClass.HARMLESS:
@@ -350,9 +326,5 @@ class Assembler:
         if not self._inside:
             self._end()
 
-    def _stop(self, what: str) -> Halt:
-        return Halt(
-            f"transaction {self._gtid or 'without GTID'} {what}",
-            f"see docs/OPERATING.md, 'What stops a stream'; to leave it out: "
-            f"meshnode skip --region {self.notices.region} --tx {self._gtid}",
-        )
+    def _stop(self, what: str) -> Stopped:
+        return Stopped(self.notices.region, self._name, what)

@@ -70,6 +70,42 @@ def _parse_untagged(body: bytes) -> Gtid:
     return Gtid(f"{_uuid_text(sid)}:{gno}", flags, last, sequence, immediate, original, length)
 
 
+def parse_gtid_name(kind: int, buf: bytes, pos: int = 0, end: int | None = None) -> tuple[str, int]:
+    """Source and number alone: what is needed of every transaction, also of one passed over."""
+    if kind == EventType.GTID_TAGGED:
+        source, _, number = parse_gtid(buf, pos, end).text.rpartition(":")
+        return source, int(number)
+    _require_gtid(buf, pos, end, _GTID_HEAD)
+    sid, number = _unpack_gtid_name(buf, pos + 1)
+    return _uuid_text(sid), number
+
+
+def parse_commit_us(kind: int, buf: bytes, pos: int = 0, end: int | None = None) -> int:
+    """When the transaction was first committed, in microseconds since 1970; 0 if it is not said."""
+    if kind == EventType.GTID_TAGGED:
+        return parse_gtid(buf, pos, end).original_commit_us
+    at = pos + _GTID_HEAD
+    if (len(buf) if end is None else end) < at + 7:
+        return 0
+    immediate = int.from_bytes(buf[at : at + 7], "little")
+    if not immediate >> 55:
+        return immediate
+    _require_gtid(buf, pos, end, _GTID_HEAD + 14)
+    return int.from_bytes(buf[at + 7 : at + 14], "little")
+
+
+_GTID_HEAD = 42
+"""Bytes of an untagged GTID before its times."""
+
+_unpack_gtid_name = struct.Struct("<16sq").unpack_from
+
+
+def _require_gtid(buf: bytes, pos: int, end: int | None, size: int) -> None:
+    have = (len(buf) if end is None else end) - pos
+    if have < size:
+        raise MalformedEvent(f"GTID event is damaged: {have} bytes, {size} expected")
+
+
 class _GtidField:
     FLAGS, UUID, GNO, TAG, LAST, SEQUENCE, IMMEDIATE, ORIGINAL, LENGTH = range(9)
     IMMEDIATE_VERSION, ORIGINAL_VERSION, TICKET = range(9, 12)

@@ -3,14 +3,17 @@
 They are what the mesh knows about itself in one region, kept in the same
 server as the data so that both commit together: the position of every stream
 that is applied here (``applied``), this region's own stream (``member``), its
-pulse (``heartbeat``), the tables it replicates (``tables``), and what an
-operator must be able to see (``mend``, ``conflict_log``, ``dead_letter``).  The
-tombstone tables, one per replicated table, live beside them
-(:mod:`meshnode.mysql.schema`).
+pulse (``heartbeat``), the tables it replicates (``tables``), the streams that an
+operator holds (``paused``), the tables on which the regions do not agree
+(``unsettled``), and what an operator must be able to see (``mend``,
+``conflict_log``, ``dead_letter``).  The tombstone tables, one per replicated table,
+live beside them (:mod:`meshnode.mysql.schema`).
 
 None of it is replicated.  Names are compared by byte (``utf8mb4_0900_bin``), because two
 tables or regions may differ in case alone.  Times are UTC.
 """
+
+from collections.abc import Collection
 
 from meshnode.mysql.schema import MESH_SCHEMA, quoted, quoted_table
 
@@ -56,6 +59,15 @@ TABLES: dict[str, tuple[str, ...]] = {
         f"epoch {_COUNT}",
         f"replays {_COUNT}",
         "applied_at DATETIME(6) NOT NULL",
+        # A number, because wall times may step: what waits for a beat waits for it.
+        f"heard_beat {_COUNT}",
+        "PRIMARY KEY (origin)",
+    ),
+    # Peers whose stream an operator holds here.
+    "paused": (
+        f"origin {_ID}",
+        "since DATETIME(6) NOT NULL",
+        "reason VARCHAR(255) NOT NULL DEFAULT ''",
         "PRIMARY KEY (origin)",
     ),
     "heartbeat": (
@@ -74,6 +86,15 @@ TABLES: dict[str, tuple[str, ...]] = {
         "state VARCHAR(16) NOT NULL",
         "since_gtids MEDIUMTEXT NOT NULL",
         "created_at DATETIME(6) NOT NULL",
+        "PRIMARY KEY (digest)",
+    ),
+    # Tables with keys that `init` left as they are: the regions do not agree on them.
+    "unsettled": (
+        f"digest {_DIGEST}",
+        f"schema_name {_NAME}",
+        f"table_name {_NAME}",
+        f"row_keys {_COUNT}",
+        "at DATETIME(6) NOT NULL",
         "PRIMARY KEY (digest)",
     ),
     # Keys whose row was locked when it had to be lifted.
@@ -163,6 +184,16 @@ def column_names(table: str) -> tuple[str, ...]:
     )
 
 
+def add_columns(table: str, missing: Collection[str]) -> str:
+    """The statement that gives an older install the columns of ``table`` that it lacks."""
+    added = (
+        f"ADD COLUMN {definition}"
+        for definition in TABLES[table]
+        if definition.split(" ", 1)[0] in missing
+    )
+    return f"ALTER TABLE {quoted_table(MESH_SCHEMA, table)} {', '.join(added)}"
+
+
 def drop_schema() -> str:
     return f"DROP DATABASE IF EXISTS {quoted(MESH_SCHEMA)}"
 
@@ -196,6 +227,34 @@ INSERT_TABLE = (
     " VALUES (%s, %s, %s, 'active', %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = digest"
 )
 """Parameters: digest, schema, table, ``gtid_executed`` read just before."""
+
+UNSETTLE = (
+    f"REPLACE INTO {quoted_table(MESH_SCHEMA, 'unsettled')}"
+    " (digest, schema_name, table_name, row_keys, at) VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6))"
+)
+"""Parameters: digest, schema, table, number of keys."""
+
+SETTLE = f"DELETE FROM {quoted_table(MESH_SCHEMA, 'unsettled')} WHERE digest = %s"
+"""Parameter: digest."""
+
+UNSETTLED = (
+    f"SELECT schema_name, table_name, row_keys FROM {quoted_table(MESH_SCHEMA, 'unsettled')}"
+)
+
+PAUSE = (
+    f"INSERT INTO {quoted_table(MESH_SCHEMA, 'paused')} (origin, since, reason)"
+    " VALUES (%s, UTC_TIMESTAMP(6), %s) AS new ON DUPLICATE KEY UPDATE"
+    " reason = IF(new.reason = '', paused.reason, new.reason)"
+)
+"""Parameters: id of the other region, reason.  A pause that is there keeps its time."""
+
+RESUME = f"DELETE FROM {quoted_table(MESH_SCHEMA, 'paused')} WHERE origin = %s"
+"""Parameter: id of the other region."""
+
+PAUSED = (
+    "SELECT origin, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', since), reason"
+    f" FROM {quoted_table(MESH_SCHEMA, 'paused')}"
+)
 
 DATE_TABLE = (
     f"UPDATE {quoted_table(MESH_SCHEMA, 'tables')} SET created_at = UTC_TIMESTAMP(6)"

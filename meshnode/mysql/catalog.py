@@ -45,7 +45,8 @@ class Table:
 
     ``key`` is the primary key in column order, like ``shape.key``; ``key_order`` are the
     names in the order of its index; all are empty without one.  ``defaults`` stands
-    beside ``shape.columns``; NULL by default counts as a literal.
+    beside ``shape.columns``; NULL by default counts as a literal.  ``row_format`` and
+    ``index_types`` (of any index) are in MySQL's own capitals.
     """
 
     shape: Shape
@@ -55,6 +56,8 @@ class Table:
     key_order: tuple[str, ...] = ()
     unique_keys: tuple[str, ...] = ()
     lossy_labels: tuple[str, ...] = ()
+    row_format: str = ""
+    index_types: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -74,11 +77,11 @@ FROM information_schema.COLUMNS c
 WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s ORDER BY c.ORDINAL_POSITION"""
 
 _INDEXES = """
-SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS
-WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX"""
+SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE, INDEX_TYPE FROM information_schema.STATISTICS
+WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY INDEX_NAME, SEQ_IN_INDEX"""
 
 _TABLE = """
-SELECT ENGINE FROM information_schema.TABLES
+SELECT ENGINE, ROW_FORMAT FROM information_schema.TABLES
 WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND TABLE_TYPE = 'BASE TABLE'"""
 
 _INTEGERS = {
@@ -116,8 +119,11 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
         return None
     described = await connection.rows(_COLUMNS, (schema, table))
     indexes: dict[str, list[tuple[str | None, int]]] = {}
-    for index, column, prefix in await connection.rows(_INDEXES, (schema, table)):
-        indexes.setdefault(index, []).append((column, int(prefix or 0)))
+    kinds = set()
+    for index, column, prefix, repeats, kind in await connection.rows(_INDEXES, (schema, table)):
+        kinds.add(str(kind).upper())
+        if not int(repeats):
+            indexes.setdefault(index, []).append((column, int(prefix or 0)))
     columns = [await _column(connection, row) for row in described]
     primary = [(str(name), prefix) for name, prefix in indexes.pop("PRIMARY", [])]
     places = {column.name: position for position, column in enumerate(columns)}
@@ -140,6 +146,8 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
         lossy_labels=tuple(
             column.name for column in columns if any(b"?" in label for label in column.labels)
         ),
+        row_format=str(found[0][1]).upper(),
+        index_types=frozenset(kinds),
     )
 
 

@@ -27,6 +27,7 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from meshnode.errors import Busy, MeshError, Refused, Retry
+from meshnode.tls import client_context
 from meshnode.topology import MysqlAddress, Region
 
 CONNECT_SECONDS = 5.0
@@ -51,7 +52,8 @@ _SESSION = (
 
 _UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2013, 2055, 1053, 1077, 1079, 1080, 3169, 4031})
 _LOGIN = frozenset({1045, 1130, 1524, 1698, 1862, 2058, 2059, 2061, 3118, 3159, 3878, 3955, 4020})
-_PRIVILEGE = frozenset({1044, 1142, 1143, 1227, 1370, 1410, 1419})
+_PRIVILEGE = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
+_UNTRUSTED_TRIGGER = 1419
 _LATER = frozenset({1040, 1203, 1213, 1226, 1317, 3101, 3024})
 _LOCKED = frozenset({1205, 3572})
 
@@ -216,18 +218,7 @@ def tls_context(address: MysqlAddress, server: str) -> ssl.SSLContext | None:
     """The TLS settings for a connection to ``address``, or None for a plain one."""
     if address.tls is None or address.socket is not None:
         return None
-    try:
-        context = ssl.create_default_context(cafile=address.tls.ca)
-    except (OSError, ssl.SSLError) as error:
-        raise Refused(
-            f"the CA file {address.tls.ca} for region {server} cannot be used: {error}",
-            "name a readable file with PEM certificates under tls.ca",
-        ) from error
-    if address.tls.verify != "identity":
-        context.check_hostname = False
-    if address.tls.verify == "none":
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(address.tls, f"region {server}")
 
 
 def code_of(error: MeshError) -> int:
@@ -261,6 +252,8 @@ def translated(error: Exception, server: str, doing: str) -> MeshError:
             "check that the server runs and that the address in the topology is right",
         )
     what = f"region {server}: {code} {text} ({_shortened(doing)})"
+    if code == _UNTRUSTED_TRIGGER:
+        return Refused(what, "SET PERSIST log_bin_trust_function_creators = ON, then try again")
     if code in _PRIVILEGE:
         return Refused(
             what, "grant the missing privilege; `meshnode init --print-grants` prints all of them"

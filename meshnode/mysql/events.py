@@ -26,6 +26,16 @@ HEADER_SIZE = 19
 CHECKSUM_SIZE = 4
 
 
+BEFORE_STATUS = 0x0F6A7026
+INTACT = 0x2144DF1C
+"""``crc32(packet, BEFORE_STATUS) == INTACT`` checks an event where it stands in its packet.
+
+The CRC-32 of anything with its own CRC behind it is always the same number.  The
+status byte before the event (0) does not count: it leads from ``BEFORE_STATUS`` to
+the value with which every CRC-32 begins.
+"""
+
+
 class EventType:
     """Event numbers by MySQL's names."""
 

@@ -60,8 +60,32 @@ def _splitter(shape: Shape) -> Callable[[bytes], list[bytes]]:
     return split
 
 
+def key_checker(shape: Shape) -> Callable[[bytes], bool]:
+    """A function that says whether bytes have the form of a key: its pieces and nothing more."""
+    sizes = [fixed_size(column) for column in shape.key_columns]
+    if None not in sizes:
+        whole = sum(size or 0 for size in sizes)
+        return lambda key: len(key) == whole
+    split = _splitter(shape)
+
+    def is_key(key: bytes) -> bool:
+        try:
+            split(key)
+        except MalformedRow:
+            return False
+        return True
+
+    return is_key
+
+
 def _no_key(shape: Shape, key: bytes) -> MalformedRow:
     return MalformedRow(f"key {key.hex()} is no key of table {shape.name}")
+
+
+def integer_code(column: Column) -> str | None:
+    """How :mod:`struct` reads a piece of an integer column; None for others and MEDIUMINT."""
+    code = _STRUCT_CODES.get(column.type)
+    return code if code is None or column.unsigned else code.lower()
 
 
 def key_is_binary(shape: Shape) -> bool:

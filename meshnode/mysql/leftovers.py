@@ -185,7 +185,7 @@ class Leftovers:
         image = Image(letter.image, 0, len(letter.image)) if letter.image is not None else None
         incoming = Incoming((table, table.fold(entry.key)), entry, image)
         work = Work(Item(seq, TRANSACTION, tx_id, 0, exact=False), [], [incoming])
-        applying = Applying(self.session, self.lookups, self.ancestry, self.max_packet)
+        applying = Applying(self.session, self.lookups, self.max_packet)
         await set_format(self.session, letter.format)
         await self.session.query("BEGIN")
         await self.session.query(
@@ -195,7 +195,7 @@ class Leftovers:
         if self.session.found != 1:
             await self.session.rollback()
             return "the node is being replaced: try again"
-        state = await applying.lock([work], deep=True, wait=True)
+        state = await applying.lock([work], deep=True, wait=False)
         plan = make_plan([work], state, self.ancestry, split=True)
         images = await applying.standing(plan)
         await applying.write(plan)
@@ -206,6 +206,8 @@ class Leftovers:
             f" note = 'replayed' WHERE id = {number}"
         )
         await self.session.query("COMMIT")
+        for at, stamp, base in plan.written:
+            self.ancestry.note(at, stamp, base)
         return ""
 
     async def close_overtaken(self) -> int:

@@ -13,6 +13,7 @@ column is selected in a form that can be computed from the wire key as well: an
 integer, the text of a decimal or a time, the bytes, or the weight.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from meshnode.errors import Busy, Halt
 from meshnode.mysql.keys import (
     BINARY_COLLATION,
     column_literals,
+    integer_code,
     key_is_binary,
     key_literal,
     split_key,
@@ -138,7 +140,14 @@ def _token(column: Column) -> Callable[[bytes], object]:
 
 def _require_sure(shape: Shape, collations: Mapping[int, Collation]) -> None:
     for column in filter(is_text, shape.key_columns):
-        name = collations[column.collation].name
+        known = collations.get(column.collation)
+        if known is None:
+            raise Halt(
+                f"key column `{column.name}` of table {shape.name} has the collation id "
+                f"{column.collation}, which this server does not know",
+                "install the collation, or change the column's collation everywhere",
+            )
+        name = known.name
         if name in UNSURE_COLLATIONS:
             raise Halt(
                 f"key column `{column.name}` of table {shape.name} has the collation {name}, and "
@@ -174,6 +183,7 @@ class Lookup:
             writers = column_literals(shape, charsets)
             self._apart = list(zip(names, writers))
         self.integer = len(columns) == 1 and columns[0].type in _INTEGERS
+        self.layout = integer_code(columns[0]) if len(columns) == 1 else None
         self._single = self._tokens[0] if len(columns) == 1 and self.binary else None
         self._weights: dict[bytes, tuple[str, ...]] = {}
 
@@ -205,6 +215,12 @@ class Lookup:
             next(weights) if token is None else token(piece)
             for token, piece in zip(self._tokens, pieces)
         )
+
+    def tokens(self, keys: Sequence[bytes]) -> Sequence:
+        """:meth:`token` of each key; the keys must be as a scanner found them."""
+        if self.layout is None:
+            return [self.token(key) for key in keys]
+        return struct.unpack(f"<{len(keys)}{self.layout}", b"".join(keys))
 
     def row_token(self, row: tuple) -> object:
         """The same of a returned row."""
@@ -275,13 +291,12 @@ async def read_stamps(
     always probable.
     """
     by_token = {lookup.token(key): key for key in keys}
-    integers = all(type(token) is int for token in by_token)
-    ordered = [by_token[token] for token in sorted(by_token, key=None if integers else _order)]
     source = lookup.tombstones if tombstones else lookup.table
     if (tombstones or fresh) and lookup.integer and len(by_token) >= PROBE_KEYS:
         low, high = min(by_token), max(by_token)
         if await _nothing_between(session, f"{source} WHERE {lookup.columns}", low, high):
             return {}
+    ordered = [by_token[token] for token in in_order(by_token)]
     head = f"SELECT {lookup.select},_mesh_ts,_mesh_origin FROM {source} WHERE "
     found: dict[NetKey, Stamp] = {}
     for start in range(0, len(ordered), limits.LOCK_KEYS):
@@ -306,6 +321,13 @@ async def _nothing_between(session: Session, where: str, low: int, high: int) ->
     except Busy:
         return False
     return not rows
+
+
+def in_order(tokens: Iterable) -> list:
+    """The tokens of keys in the one order in which they are locked everywhere."""
+    tokens = list(tokens)
+    integers = all(type(token) is int for token in tokens)
+    return sorted(tokens, key=None if integers else _order)
 
 
 def _order(token: object) -> object:

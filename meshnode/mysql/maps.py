@@ -6,22 +6,25 @@ row in ``meshnode.tables`` stands in the binlog, not from when somebody read the
 topology.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec.structs import replace
 
 from meshnode.core.change import Table
 from meshnode.core.shape import Shape
 from meshnode.errors import Halt
 from meshnode.mysql.bodies import Rows
-from meshnode.mysql.keys import key_is_binary
-from meshnode.mysql.rowimage import make_scanner
+from meshnode.mysql.bookkeeping import column_names
+from meshnode.mysql.keys import key_checker, key_is_binary
+from meshnode.mysql.rowimage import compile_scanner, make_scanner
 from meshnode.mysql.rowvalues import row_values
-from meshnode.mysql.schema import MESH_SCHEMA, digest
-from meshnode.mysql.tablemap import parse_table_map, require_names
+from meshnode.mysql.schema import MESH_SCHEMA, STAMP_COLUMNS, digest
+from meshnode.mysql.tablemap import TableMap, parse_table_map, require_names
 
-_BODY = 19
-_ID_END = _BODY + 6
+_ID = 6
+"""Bytes of a table id; as they stand in the event they are the id here."""
 
 
 class Role(Enum):
@@ -48,7 +51,11 @@ _BOOKKEEPING = {
 
 @dataclass(slots=True, eq=False)
 class Mapped:
-    """A table map's table; ``digest`` is that of the replicated table it serves."""
+    """A table map's table; ``digest`` is that of the replicated table it serves.
+
+    ``heads``: by event type, what stood between table id and rows in the last event with
+    full images.  Another event that has the same there need not be taken apart.
+    """
 
     role: Role
     schema: str
@@ -58,6 +65,7 @@ class Mapped:
     table: Table | None = None
     scan: Callable | None = None
     charsets: Mapping[int, str] = field(default_factory=dict)
+    heads: dict[int, bytes] = field(default_factory=dict)
 
     def values(self, rows: Rows, event: bytes) -> tuple[list[dict], list[dict]]:
         """Before and after images of a bookkeeping table's rows, as columns and values.
@@ -99,8 +107,30 @@ def make_table(map_body: bytes) -> Table:
         map_body,
         scanner.scan_write,
         scanner.scan_update,
+        key_checker(shape),
         None if key_is_binary(shape) else {},
     )
+
+
+def own_shape(table_map: TableMap, names: Sequence[str] = ()) -> Shape:
+    """The shape of one of the mesh's own tables, whose columns are known without the binlog.
+
+    A server whose ``binlog_row_metadata`` was not FULL for a while has logged heartbeats
+    like that, and they must not stop a stream in which no row of a client lacks anything.
+    ``names`` are the columns; none are given for a tombstone table: its key, then the stamp.
+    """
+    shape = table_map.shape
+    count = len(shape.columns)
+    if table_map.named or (names and len(names) != count):
+        return require_names(table_map)
+    key = shape.key
+    if not names:
+        key = tuple(range(count - 2))
+        names = (*(column.name for column in shape.columns[:-2]), *STAMP_COLUMNS)
+    columns = tuple(
+        replace(column, name=name) for column, name in zip(shape.columns, names, strict=True)
+    )
+    return replace(shape, columns=columns, key=key)
 
 
 class TableMaps:
@@ -121,49 +151,50 @@ class TableMaps:
         self.any_case = any_case
         self.active = {digest(schema, name): (schema, name) for schema, name in active}
         self.known: dict[str, Table] = {}
-        self._by_id: dict[int, Mapped] = {}
+        self._by_id: dict[bytes, Mapped] = {}
         self._by_content: dict[bytes, Mapped] = {}
 
-    def define(self, event: bytes) -> None:
-        """Take a TABLE_MAP event."""
-        number = int.from_bytes(event[_BODY:_ID_END], "little")
-        content = event[_ID_END:]
+    def define(self, event: bytes, at: int, end: int) -> None:
+        """Take a TABLE_MAP event whose body is ``event[at:end]``."""
+        number = event[at : at + _ID]
+        content = event[at + _ID : end]
         mapped = self._by_content.get(content)
         if mapped is None:
-            mapped = self._by_content[content] = self._make(event)
-        self._by_id[number] = mapped
-        if mapped.table is not None:
-            self.known[mapped.digest] = mapped.table
+            mapped = self._by_content[content] = self._make(event[at:end])
+        if self._by_id.get(number) is not mapped:
+            self._by_id[number] = mapped
+            if mapped.table is not None:
+                self.known[mapped.digest] = mapped.table
 
-    def get(self, number: int) -> Mapped | None:
-        """The table under this id, or ``None``."""
+    def get(self, number: bytes) -> Mapped | None:
+        """The table under this id (6 bytes as in the event), or ``None``."""
         return self._by_id.get(number)
 
     def clear(self) -> None:
         """A new format description: ids start anew."""
         self._by_id.clear()
 
-    def _make(self, event: bytes) -> Mapped:
-        table_map = parse_table_map(event, _BODY)
+    def _make(self, body: bytes) -> Mapped:
+        table_map = parse_table_map(body)
         schema, name = table_map.shape.schema, table_map.shape.table
         if schema == MESH_SCHEMA:
             if name.startswith("t_"):
-                shape = require_names(table_map)
-                scanner = make_scanner(table_map)
+                shape = own_shape(table_map)
+                scanner = compile_scanner(shape)
                 mapped = Mapped(Role.TOMBSTONES, schema, name, name[2:], shape)
                 mapped.scan = _either(scanner.scan_write, scanner.scan_update)
                 return mapped
             role = _BOOKKEEPING.get(name, Role.IGNORED)
             if role in (Role.IGNORED, Role.APPLIED):
                 return Mapped(role, schema, name)
-            shape = require_names(table_map)
-            scanner = make_scanner(table_map)
+            shape = own_shape(table_map, column_names(name))
+            scanner = compile_scanner(shape)
             scan = _either(scanner.scan_write, scanner.scan_update)
             return Mapped(role, schema, name, "", shape, None, scan, self.charsets)
         ident = digest(schema, name)
         if ident not in self.active:
             return Mapped(Role.IGNORED, schema, name, ident)
-        table = make_table(event[_BODY:])
+        table = make_table(body)
         return Mapped(Role.REPLICATED, schema, name, ident, table.shape, table)
 
     def activate(self, before: list[dict], after: list[dict]) -> None:

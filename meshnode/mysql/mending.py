@@ -108,15 +108,12 @@ class Mending:
         self.tables = LocalTables(session)
 
     async def tombstones(
-        self, keys: Iterable[tuple[NetKey, bytes]]
+        self, keys: Mapping[Table, Iterable[bytes]]
     ) -> tuple[dict[NetKey, Stamp], set[NetKey]]:
-        """The tombstones of ``keys`` (canonical and wire form), and the keys that are locked."""
-        groups: dict[Table, dict[bytes, NetKey]] = defaultdict(dict)
-        for at, key in keys:
-            groups[at[0]][key] = at
+        """The tombstones of wire keys, and the keys that are locked, by canonical key."""
         found: dict[NetKey, Stamp] = {}
         locked: set[NetKey] = set()
-        for table, wire in groups.items():
+        for table, wire in keys.items():
             lookup = self.lookup(table)
 
             async def look(chunk: Sequence[bytes], table=table, lookup=lookup) -> None:
@@ -126,8 +123,8 @@ class Mending:
                     )
                 )
 
-            for key in await halve(list(wire), look, limits.LOCK_KEYS):
-                locked.add(wire[key])
+            for key in await halve(list(dict.fromkeys(wire)), look, limits.LOCK_KEYS):
+                locked.add((table, table.fold(key)))
         return found, locked
 
     async def clock(self) -> int:

@@ -66,15 +66,21 @@ class ConflictRow(NamedTuple):
 
 async def write_conflicts(session: Session, rows: Iterable[ConflictRow]) -> None:
     """Insert the records into ``meshnode.conflict_log``."""
-    values = [
+    for statement in conflict_statements(rows):
+        await session.query(statement)
+
+
+def conflict_statements(rows: Iterable[ConflictRow], policy: str = POLICY) -> Iterator[str]:
+    """The statements that insert the records."""
+    values = (
         f"(UTC_TIMESTAMP(6),{text(row.shape.schema)},{text(row.shape.table)},{row.key},"
-        f"{text(row.kind)},{text(row.certainty)},{text(POLICY)},{text(row.reason[:255])},"
+        f"{text(row.kind)},{text(row.certainty)},{text(policy)},{text(row.reason[:255])},"
         f"{row.winner.ts},{row.winner.origin},{row.loser.ts},{row.loser.origin},"
         f"{row.winner_image},{row.loser_image},{row.origin},{row.seq},{text(row.tx_id)})"
         for row in rows
-    ]
+    )
     for part in portions(values):
-        await session.query(
+        yield (
             "INSERT INTO meshnode.conflict_log (at, schema_name, table_name, row_key, kind,"
             " certainty, policy, reason, winner_ts, winner_origin, loser_ts, loser_origin,"
             " winner_image, loser_image, origin, seq, tx_id) VALUES " + ",".join(part)

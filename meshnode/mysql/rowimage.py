@@ -92,6 +92,47 @@ def piece_end(column: Column, buf: bytes, pos: int) -> int:
     return pos + prefix + int.from_bytes(buf[pos : pos + prefix], "little")
 
 
+def cut_to_key(shape: Shape, image: bytes) -> bytes:
+    """A full image with the key and the stamp of ``image`` that says little of the rest.
+
+    Texts and documents are NULL, or empty where they must not be.  Such an image names the
+    row that was there; it is not to be written.
+    """
+    columns = shape.columns
+    pos = (len(columns) + 7) // 8
+    nulls = int.from_bytes(image[:pos], "little")
+    pieces: list[bytes] = []
+    head = pos
+    for index, column in enumerate(columns):
+        if nulls >> index & 1:
+            continue
+        start, pos = pos, piece_end(column, image, pos)
+        if index in shape.key or column.is_stamp or fixed_size(column) is not None:
+            pieces.append(image[start:pos])
+        elif column.nullable:
+            nulls |= 1 << index
+        else:
+            pieces.append(bytes(prefix_size(column)))
+    return nulls.to_bytes(head, "little") + b"".join(pieces)
+
+
+def cut_before_images(
+    shape: Shape, rows: bytes, found: list[WriteRow] | list[UpdateRow], pairs: bool, longest: int
+) -> bytes:
+    """``rows`` with every before image over ``longest`` bytes cut to its key.
+
+    ``pairs``: after images stand between them, and stay as they are.
+    """
+    pieces: list[bytes] = []
+    for row in found:
+        start, stop = row[0], row[1]
+        before = rows[start:stop]
+        pieces.append(cut_to_key(shape, before) if stop - start > longest else before)
+        if pairs:
+            pieces.append(rows[stop : row[5]])
+    return b"".join(pieces)
+
+
 class Scanner(msgspec.Struct, frozen=True):
     """The compiled functions of one table definition.
 

@@ -12,7 +12,8 @@ Errors of the driver are translated here, by number, into the reactions of
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import NamedTuple
 
 from asyncmy import converters
 from asyncmy import errors as driver
@@ -85,6 +86,13 @@ _INTEGERS = {
 """Integers come as ``int``; everything else stays as the server wrote it."""
 
 
+class Answer(NamedTuple):
+    """What a statement of a script gave: its rows, and how many it matched."""
+
+    rows: Sequence[tuple]
+    found: int
+
+
 class Session:
     """One pinned connection.  Not for use by two tasks at once.
 
@@ -95,6 +103,7 @@ class Session:
         self._connection = connection
         self.server = server
         self.found = 0
+        self.answers: list[Answer] = []
         self._used = time.monotonic()
         self.max_packet = 0
         """The server's limit for one statement, in bytes; 0 until it is known."""
@@ -122,8 +131,11 @@ class Session:
                 f"SET GLOBAL max_allowed_packet to more than {len(sql) + PACKET_MARGIN} there; "
                 "it is tried again by itself",
             )
+        return await self._read(self._connection.query(sql))
+
+    async def _read(self, answer: Awaitable[int]) -> Sequence[tuple]:
         try:
-            self.found = await self._connection.query(sql)
+            self.found = await answer
             result = self._connection._result
             return result.rows or ()
         except asyncio.CancelledError:
@@ -134,6 +146,34 @@ class Session:
             if translated.lost:
                 self.close()
             raise translated.error from error
+
+    async def script(self, statements: Sequence[bytes]) -> list[Answer]:
+        """Run ``statements`` in order; an error stops those behind it.
+
+        As many as the server takes go in one packet, so the answers of all of them cost
+        one round trip.  Errors as for :meth:`query`; ``answers`` then has those of the
+        statements before the one that failed.
+        """
+        answers = self.answers = []
+        for packet in self._packets(statements):
+            rows = await self.query(b";".join(packet))
+            answers.append(Answer(rows, self.found))
+            for _ in packet[1:]:
+                rows = await self._read(self._connection.next_result())
+                answers.append(Answer(rows, self.found))
+        return answers
+
+    def _packets(self, statements: Sequence[bytes]) -> Iterator[list[bytes]]:
+        packet: list[bytes] = []
+        size = PACKET_MARGIN
+        for statement in statements:
+            if packet and 0 < self.max_packet < size + len(statement) + 1:
+                yield packet
+                packet, size = [], PACKET_MARGIN
+            packet.append(statement)
+            size += len(statement) + 1
+        if packet:
+            yield packet
 
     async def keep_alive(self) -> None:
         """Say something to the server if nothing was said for a while: it ends idle sessions."""

@@ -40,14 +40,14 @@ class Stream:
     def thread_id(self) -> int:
         return self._connection.thread_id()
 
-    async def read(self) -> bytes:
-        """The next packet; waits for it.
+    async def read(self, most: int) -> list[bytes]:
+        """The next packets, as many as are here, one to ``most``; waits for the first.
 
         Raises Halt when the server no longer has what comes next, Retry when the
         connection is lost or the server stays silent beyond its heartbeat.
         """
         try:
-            return await self._packets.read(_SILENCE_SECONDS)
+            return await self._packets.read(_SILENCE_SECONDS, most)
         except asyncio.CancelledError:
             self.close()
             raise

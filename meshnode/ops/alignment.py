@@ -39,13 +39,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do in ``region``, whose version is ``seen``; ``above`` is the greatest anywhere."""
+    """What to do in ``region``, whose version is ``seen``; ``above`` is the greatest anywhere.
+
+    ``losers`` are regions whose rows carry the version ``seen`` as well, and differ.  The lift is
+    written over that version, so to whoever applies it there they look replaced by
+    somebody who knew them: nobody but init can tell that they lose.
+    """
 
     action: Action
     region: int = 0
     seen: Stamp = ZERO
     above: Stamp = ZERO
     reason: str = ""
+    losers: tuple[int, ...] = ()
 
 
 NOTHING = Decision(Action.NONE)
@@ -74,6 +80,7 @@ def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) 
     if len({rows[region].digest for region in holders}) == 1:
         return Decision(Action.LIFT_ROW, holders[0], top, top)
     if seed in holders:
-        return Decision(Action.LIFT_ROW, seed, top, top)
+        losers = tuple(each for each in holders if rows[each].digest != rows[seed].digest)
+        return Decision(Action.LIFT_ROW, seed, top, top, losers=losers)
     what = "were written without the mesh" if top == ZERO else f"carry one version ({top})"
     return Decision(Action.REFUSE, above=top, reason=f"rows that differ {what}")

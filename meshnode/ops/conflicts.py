@@ -14,6 +14,7 @@ from meshnode import accounts
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Refused
 from meshnode.mysql import control
+from meshnode.ops.everywhere import Answers, ask
 from meshnode.topology import Topology
 
 _COLUMNS = (
@@ -50,8 +51,8 @@ async def newest(
     regions: Sequence[str] | None = None,
     table: str | None = None,
     limit: int = 20,
-) -> list[Conflict]:
-    """The newest ``limit`` conflicts of each region (None: all regions), newest first.
+) -> Answers[Conflict]:
+    """The newest ``limit`` conflicts of all ``regions`` (None: of the mesh), newest first.
 
     ``table`` is ``schema.table`` or a table's name alone.
     """
@@ -61,13 +62,14 @@ async def newest(
         where, parameters = "table_name = %s", [name]
         if schema:
             where, parameters = "table_name = %s AND schema_name = %s", [name, schema]
-    found: list[Conflict] = []
-    for region in topology.regions:
-        if regions is None or region.name in regions:
-            found += await _read(
-                topology, region.name, f"{where} ORDER BY id DESC LIMIT {int(limit)}", parameters
-            )
-    return sorted(found, key=lambda conflict: (conflict.at, conflict.id), reverse=True)[:limit]
+    where += f" ORDER BY id DESC LIMIT {int(limit)}"
+    answers = await ask(
+        [region.name for region in topology.regions if regions is None or region.name in regions],
+        lambda region: _read(topology, region, where, parameters),
+    )
+    answers.found.sort(key=lambda conflict: (conflict.at, conflict.id), reverse=True)
+    del answers.found[limit:]
+    return answers
 
 
 async def one(topology: Topology, region: str, number: int) -> Conflict:

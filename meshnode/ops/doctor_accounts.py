@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from meshnode.mysql.schema import MESH_SCHEMA
 from meshnode.ops.checks import Context, Finding, Level, check
-from meshnode.ops.grants import FORBIDDEN, NEEDS
+from meshnode.ops.grants import FORBIDDEN, NEEDS, TRUST_TRIGGERS
 from meshnode.topology import ROLES
 
 _GRANT = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>.+?) TO (?P<who>.+)", re.DOTALL)
@@ -96,6 +96,24 @@ async def privileges(context: Context) -> list[Finding]:
 
 def _global(grants: Grants, privilege: str) -> bool:
     return grants.holds(privilege) or _ALL in grants.everywhere or "SUPER" in grants.everywhere
+
+
+@check("trigger-trust", "the account admin may make triggers while there is a binlog")
+async def trigger_trust(context: Context) -> list[Finding]:
+    grants = parse_grants(context.grants.get("admin", ()))
+    if context.variables["log_bin_trust_function_creators"] == "ON":
+        return []
+    if "admin" not in context.grants or {"SUPER", _ALL} & grants.everywhere:
+        return []
+    return [
+        context.finding(
+            "trigger-trust",
+            Level.WARN,
+            "log_bin_trust_function_creators",
+            "is OFF: `meshnode init` could not make the triggers of further tables (error 1419)",
+            TRUST_TRIGGERS,
+        )
+    ]
 
 
 @check("apply-walls", "the account apply has neither SUPER nor BINLOG_ADMIN")

@@ -29,6 +29,7 @@ _rule("key-collation", "the collation of every text key tells which values are e
 _rule("key-prefix", "no primary key covers only part of a column")
 _rule("key-length", "every key fits the bookkeeping")
 _rule("engine", "every replicated table is InnoDB")
+_rule("add-columns", "the stamp columns can be added while clients write")
 _rule("labels", "labels of ENUM and SET can be read from the catalogue")
 
 

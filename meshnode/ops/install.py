@@ -22,13 +22,17 @@ from dataclasses import dataclass, field
 from meshnode import accounts
 from meshnode.core.shape import Shape, Unfit, compare
 from meshnode.errors import Refused, Retry
-from meshnode.mysql import catalog, control
+from meshnode.mysql import bookkeeping, catalog, control
+from meshnode.mysql.schema import digest
 from meshnode.ops import install_data, install_steps, table_rules
 from meshnode.ops.install_data import RefusedKey
 from meshnode.ops.install_steps import Statement
 from meshnode.topology import Region, Topology
 
 Report = Callable[[str], None]
+
+SHOWN_CHARACTERS = 100
+"""Of a statement that runs; a dry run shows all of it."""
 
 PATIENCE = 30
 """How often a statement is tried that waits for a client's lock (about 5 seconds each)."""
@@ -39,13 +43,15 @@ class InitResult:
     """What init did.
 
     ``statements`` are ``(region, SQL)`` in their order (in a dry run, those that it would run);
-    ``lifted`` counts rows by table; ``refused`` are keys whose rows differ and about which only
+    ``lifted`` counts rows by table, ``overruled`` the rows that lose to a seed, by table and
+    region; ``refused`` are keys whose rows differ and about which only
     an operator can decide; ``left`` says in words what is still to do.
     """
 
     tables: tuple[str, ...] = ()
     statements: list[tuple[str, str]] = field(default_factory=list)
     lifted: dict[str, int] = field(default_factory=dict)
+    overruled: dict[str, dict[str, int]] = field(default_factory=dict)
     refused: list[RefusedKey] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
@@ -141,7 +147,7 @@ class _Work:
         for statement in statements:
             text = statement.text(site.control)
             self._result.statements.append((site.name, text))
-            self._report(f"{site.name}: {text}")
+            self._report(f"{site.name}: {text if self._dry_run else _shortened(text)}")
             if not self._dry_run:
                 await self._patiently(site, statement)
 
@@ -155,6 +161,12 @@ class _Work:
                     raise
                 self._report(f"{site.name}: waiting ({attempt}): {error}")
                 await asyncio.sleep(1)
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a statement: whole triggers would hide what is going on."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 4] + " ..."
 
 
 async def _open(
@@ -252,8 +264,12 @@ async def _compare(
     places = [install_data.Place(site.name, site.region.id, site.control) for site in sites]
     for name in tables:
         outcome = await install_data.align(places, *name, seed_from=seed_from, report=report)
+        for site in sites:
+            await _note_unsettled(site, name, outcome.refused_count + outcome.held)
         if outcome.lifted:
             result.lifted[".".join(name)] = outcome.lifted
+        if outcome.overruled:
+            result.overruled[".".join(name)] = dict(outcome.overruled)
         result.refused += outcome.refused
         more = outcome.refused_count - len(outcome.refused)
         if more:
@@ -262,3 +278,12 @@ async def _compare(
             result.left.append(
                 f"{'.'.join(name)}: {outcome.held} rows were locked by clients; run init again"
             )
+
+
+async def _note_unsettled(site: Site, name: tuple[str, str], keys: int) -> None:
+    """Leave word for ``meshnode status``: nobody compares whole tables for it."""
+    ident = digest(*name)
+    if keys:
+        await site.control.execute(bookkeeping.UNSETTLE, (ident, *name, keys))
+    else:
+        await site.control.execute(bookkeeping.SETTLE, (ident,))

@@ -14,6 +14,7 @@ node publishes it.  Rows that a client has locked are passed over and tried agai
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,6 +33,7 @@ from meshnode.mysql.schema import (
     tombstone_table,
 )
 from meshnode.ops.alignment import Action, Decision, State, decide
+from meshnode.ops.seed_records import Loss, Seat, SeedRecords, read_charsets
 
 CHUNK_KEYS = 2_000
 """Keys compared at a time in each region."""
@@ -70,18 +72,23 @@ class RefusedKey(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """Rows lifted; keys refused (the first ones and their number); rows that stayed locked."""
+    """Rows lifted; keys refused (the first ones and their number); rows that stayed locked.
+
+    ``overruled``: rows that the seed's will overwrite, by the name of their region.
+    """
 
     lifted: int = 0
     streamed: int = 0
     refused: list[RefusedKey] = field(default_factory=list)
     refused_count: int = 0
     held: int = 0
+    overruled: Counter[str] = field(default_factory=Counter)
 
 
 class _Lift(NamedTuple):
     values: Values
     decision: Decision
+    losers: tuple[tuple[int, Values], ...] = ()
 
 
 async def align(
@@ -94,7 +101,7 @@ async def align(
 ) -> Outcome:
     """Compare one table across ``places``, which are all regions, and lift what differs."""
     comparison = await _Comparison.open(places, schema, table, seed_from)
-    outcome = Outcome()
+    outcome = Outcome(overruled=comparison.records.overruled)
     low: Values | None = None
     compared = 0
     while True:
@@ -120,8 +127,14 @@ class _Comparison:
     """One table in all regions."""
 
     def __init__(
-        self, places: Sequence[Place], table: catalog.Table, reader: KeyReader, row_digest: str
+        self,
+        places: Sequence[Place],
+        table: catalog.Table,
+        reader: KeyReader,
+        row_digest: str,
+        records: SeedRecords,
     ) -> None:
+        self.records = records
         self._places = places
         self._table = table
         self._reader = reader
@@ -155,14 +168,15 @@ class _Comparison:
             and not column.is_stamp
             and default is not catalog.Default.GENERATED
         ]
-        made = cls(
-            places,
-            tables[0],
-            KeyReader(tables[0], {row[0] for row in rows}),
-            rowdigest.row_digest(columns),
-        )
+        reader = KeyReader(tables[0], {row[0] for row in rows})
+        seats = {
+            place.region: Seat(place.name, place.region, place.connection, found)
+            for place, found in zip(places, tables, strict=True)
+        }
+        records = SeedRecords(seats, reader, await read_charsets(places[0].connection))
+        made = cls(places, tables[0], reader, rowdigest.row_hash(columns), records)
         for place, found in zip(places, tables, strict=True):
-            made._lifters[place.region] = _Lifter(place, found, made._reader)
+            made._lifters[place.region] = _Lifter(place, found, reader, records)
         made._seed = next((place.region for place in places if place.name == seed_from), None)
         made._since_us = max([await _active_since(place, schema, table) for place in places])
         return made
@@ -227,7 +241,8 @@ class _Comparison:
                 outcome.streamed += 1
             elif decision.action is not Action.NONE:
                 values = spelled[token][decision.region]
-                lifts.setdefault(decision.region, []).append(_Lift(values, decision))
+                losers = tuple((each, spelled[token][each]) for each in decision.losers)
+                lifts.setdefault(decision.region, []).append(_Lift(values, decision, losers))
         await self._lift(lifts, outcome)
 
     async def _snapshot(
@@ -303,10 +318,13 @@ class _Comparison:
 class _Lifter:
     """Lifts rows and tombstones of one table in one region."""
 
-    def __init__(self, place: Place, table: catalog.Table, reader: KeyReader) -> None:
+    def __init__(
+        self, place: Place, table: catalog.Table, reader: KeyReader, records: SeedRecords
+    ) -> None:
         self._place = place
         self._table = table
         self._reader = reader
+        self._records = records
         self._ready = False
 
     async def lift(self, lifts: Sequence[_Lift]) -> tuple[int, list[_Lift]]:
@@ -339,6 +357,11 @@ class _Lifter:
                     f"UPDATE {tombstones} SET {TS_COLUMN} = {stamp.ts},"
                     f" {ORIGIN_COLUMN} = {stamp.origin} WHERE {self._reader.among([lift.values])}"
                 )
+            losses = [
+                Loss(lift.values, lift.decision.seen, self._stamp(lift, now), lift.losers)
+                for lift in locked
+            ]
+            await self._records.write(self._place.region, losses)
         return len(locked) + len(buried), held + busy
 
     def _stamp(self, lift: _Lift, now: int) -> Stamp:

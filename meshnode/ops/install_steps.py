@@ -82,6 +82,19 @@ async def _present(connection: Control, wanted: str) -> set[str]:
     return {row[0] for row in rows}
 
 
+async def _missing_columns(connection: Control, tables: set[str]) -> dict[str, set[str]]:
+    """What the bookkeeping of an older release lacks, by table."""
+    present: dict[str, set[str]] = {name: set() for name in texts.TABLES if name in tables}
+    for name, column in await connection.rows(
+        "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s",
+        (MESH_SCHEMA,),
+    ):
+        if name in present:
+            present[name].add(column)
+    missing = {name: set(texts.column_names(name)) - there for name, there in present.items()}
+    return {name: columns for name, columns in missing.items() if columns}
+
+
 async def _schema_exists(connection: Control) -> bool:
     return bool(
         await connection.rows(
@@ -106,6 +119,8 @@ async def bookkeeping(connection: Control, topology: Topology, region: str) -> l
         for name, text in zip(texts.TABLES, texts.create_tables(), strict=True)
         if name not in tables
     ]
+    for name, missing in (await _missing_columns(connection, tables)).items():
+        steps.append(Statement((texts.add_columns(name, missing),)))
     if await _present(connection, "member"):
         mesh, number = await connection.row(
             f"SELECT mesh, region FROM {quoted_table(MESH_SCHEMA, 'member')}"

@@ -24,6 +24,7 @@ from meshnode.core.stamp import Stamp
 from meshnode.errors import Refused
 from meshnode.mysql import control
 from meshnode.mysql.control import Control
+from meshnode.ops.everywhere import Answers, ask
 from meshnode.ops.status import read_body
 from meshnode.ops.verdict import STANDING, ActorStatus, RegionStatus
 from meshnode.topology import Topology
@@ -78,20 +79,19 @@ async def listed(
     regions: Sequence[str] | None = None,
     states: Sequence[str] = WAITING,
     limit: int = 100,
-) -> list[Letter]:
+) -> Answers[Letter]:
     """Letters in one of ``states``, oldest first, at most ``limit`` of each region."""
-    found: list[Letter] = []
     marks = ", ".join(["%s"] * len(states))
-    for region in topology.regions:
-        if regions is None or region.name in regions:
-            async with await _connect(topology, region.name) as connection:
-                found += await _read(
-                    connection,
-                    region.name,
-                    f"state IN ({marks}) ORDER BY id LIMIT {int(limit)}",
-                    states,
-                )
-    return found
+    where = f"state IN ({marks}) ORDER BY id LIMIT {int(limit)}"
+
+    async def of(region: str) -> list[Letter]:
+        async with await _connect(topology, region) as connection:
+            return await _read(connection, region, where, states)
+
+    return await ask(
+        [region.name for region in topology.regions if regions is None or region.name in regions],
+        of,
+    )
 
 
 async def one(topology: Topology, region: str, number: int) -> Letter:

@@ -24,12 +24,13 @@ import orjson
 
 from meshnode import accounts
 from meshnode.errors import MeshError, Refused, Retry
-from meshnode.mysql import control
+from meshnode.mysql import bookkeeping, catalog, control
 from meshnode.mysql.control import Control
 from meshnode.ops.verdict import (
     ActorStatus,
     Letters,
     PairStatus,
+    Paused,
     RegionStatus,
     Status,
     judge,
@@ -192,6 +193,7 @@ async def read(
     shown.published_seq, shown.gc_limit = int(tail_seq), int(gc_limit)
     read_body(body, shown)
     names = {peer.id: peer.name for peer in topology.regions}
+    paused = await _paused(connection)
     applied = {
         int(origin): PairStatus(
             origin=names[origin],
@@ -201,13 +203,45 @@ async def read(
             frontier_us=int(reached),
             commit_us=int(commit),
             now_us=shown.now_us,
+            paused=paused.get(int(origin)),
         )
         for origin, seq, reached, heard, commit in await connection.rows(_APPLIED)
         if origin in names
     }
     shown.letters = Letters(**{s: int(count) for s, count in await connection.rows(_LETTERS)})
     shown.mend = int(await connection.value(_MEND))
+    shown.unreplicated = await _unreplicated(connection, topology)
+    shown.unsettled = {
+        f"{schema}.{table}": int(keys)
+        for schema, table, keys in await _if_there(connection, bookkeeping.UNSETTLED)
+    }
     return _Seen(shown, applied)
+
+
+async def _if_there(connection: Control, sql: str) -> list[tuple]:
+    """Rows of a bookkeeping table; none where an older install does not have it."""
+    try:
+        return await connection.rows(sql)
+    except Refused as error:
+        if control.code_of(error) not in NOT_INSTALLED:
+            raise
+        return []
+
+
+async def _unreplicated(connection: Control, topology: Topology) -> list[str]:
+    """Tables that the topology names, that are here, and that are not replicated."""
+    active = set(await connection.rows("SELECT schema_name, table_name FROM meshnode.tables"))
+    return [
+        ".".join(name)
+        for name in await catalog.base_tables(connection)
+        if name not in active and topology.matches(*name)
+    ]
+
+
+async def _paused(connection: Control) -> dict[int, Paused]:
+    """What operators hold in the region."""
+    rows = await _if_there(connection, bookkeeping.PAUSED)
+    return {int(origin): Paused(int(since) / 1e6, str(reason)) for origin, since, reason in rows}
 
 
 def read_body(body: str | bytes | None, shown: RegionStatus) -> None:
@@ -217,6 +251,10 @@ def read_body(body: str | bytes | None, shown: RegionStatus) -> None:
         return
     shown.node = str(told.get("node", ""))
     shown.digest = str(told.get("digest", ""))
+    shown.retention = told.get("retention")
+    shown.retention_left = {
+        int(origin): float(left) for origin, left in told.get("retention_left", {}).items()
+    }
     shown.counts = {name: int(count) for name, count in told.get("counts", {}).items()}
     shown.actors = [
         msgspec.convert(actor, ActorStatus, strict=False) for actor in told.get("actors", [])

@@ -1,6 +1,6 @@
 """A status as tables for a terminal."""
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -12,10 +12,24 @@ _QUIET = "-"
 
 def render(status: Status) -> RenderableType:
     """The verdict, a table of regions, a table of lags, and what is wrong with which remedy."""
-    parts: list[RenderableType] = [_verdict(status), _regions(status), _lags(status)]
-    parts += [_finding("!", "bold red", finding) for finding in status.problems]
-    parts += [_finding("~", "yellow", finding) for finding in status.warnings]
-    return Group(*parts)
+    return Group(_tables(status), *_findings(status))
+
+
+def show(status: Status, console: Console) -> None:
+    """Print it; where no terminal reads, each finding stays on one line, however long."""
+    console.print(_tables(status))
+    for finding in _findings(status):
+        console.print(finding, soft_wrap=not console.is_terminal)
+
+
+def _tables(status: Status) -> RenderableType:
+    return Group(_verdict(status), _regions(status), _lags(status))
+
+
+def _findings(status: Status) -> list[Text]:
+    return [_finding("!", "bold red", finding) for finding in status.problems] + [
+        _finding("~", "yellow", finding) for finding in status.warnings
+    ]
 
 
 def _verdict(status: Status) -> Text:

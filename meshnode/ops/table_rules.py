@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from meshnode.core.shape import Column, FieldType, describe
 from meshnode.mysql.catalog import Table
 from meshnode.mysql.lookup import UNSURE_COLLATIONS
-from meshnode.mysql.schema import ORIGIN_COLUMN, STAMP_COLUMNS, TS_COLUMN
+from meshnode.mysql.schema import (
+    ORIGIN_COLUMN,
+    STAMP_COLUMNS,
+    TS_COLUMN,
+    add_stamp_columns,
+)
 
 GENERATED_KEY = "my_row_id"
 """Name that MySQL gives to a primary key which it makes itself."""
@@ -35,6 +40,7 @@ def faults(table: Table) -> list[Fault]:
     """Everything that keeps ``table`` from being replicated, stamp columns of another type too."""
     rules = (
         _engine, _key, _key_types, _key_collations, _key_prefix, _key_length, _stamp_types, _labels,
+        _adding,
     )  # fmt: skip
     return [fault for rule in rules for fault in rule(table)]
 
@@ -176,4 +182,26 @@ def _labels(table: Table) -> list[Fault]:
             "use labels within the Basic Multilingual Plane and without '?'",
         )
         for name in table.lossy_labels
+    ]
+
+
+def _adding(table: Table) -> list[Fault]:
+    """The stamp columns come instantly, or else beside the writers; neither goes here."""
+    missing = tuple(name for name in STAMP_COLUMNS if table.column(name) is None)
+    if not missing or not table.key or table.engine.lower() != "innodb":
+        return []
+    if "FULLTEXT" in table.index_types:
+        why = "a FULLTEXT index"
+    elif "SPATIAL" in table.index_types and table.row_format == "COMPRESSED":
+        why = "a SPATIAL index and compressed rows"
+    else:
+        return []
+    alter = add_stamp_columns(table.shape.schema, table.shape.table, missing, "COPY")
+    return [
+        Fault(
+            "add-columns",
+            f"it has {why}: to get the columns {' and '.join(missing)} it must be copied, and "
+            "writes wait for that",
+            f"at a quiet time run {alter}; or exclude the table in the topology",
+        )
     ]

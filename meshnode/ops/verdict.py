@@ -2,8 +2,8 @@
 
 Facts in, verdict out; nothing here asks a server.  A mesh is *not converged* when
 something stands that will not go away by letting it run, or when nobody can
-tell: a parked row, a skipped transaction, a halted actor, a region or a stream
-that is silent, tombstones that cannot be collected.  What runs but should be
+tell: a parked row, a skipped transaction, a halted actor, a paused peer, a region or
+a stream that is silent, tombstones that cannot be collected.  What runs but should be
 looked at (a topology that differs, an actor that retries) is a warning.
 """
 
@@ -19,6 +19,9 @@ SILENT_SECONDS = 10.0
 
 GC_HELD_SECONDS = 60.0
 """A frontier older than this holds back the garbage collection of tombstones."""
+
+TABLES_NAMED = 5
+"""Tables that are named in one finding; the rest is counted."""
 
 STANDING = frozenset({"halted", "failed", "fenced"})
 """States of an actor that does not do its work and will not without help."""
@@ -47,7 +50,11 @@ class RegionStatus(Struct):
     """One region as its own server and node tell it; times in microseconds since 1970.
 
     ``error`` is set when the region could not be asked; then only name, id and address hold.
-    ``rates`` are counts per second and may be empty.
+    ``rates`` are counts per second and may be empty.  ``unreplicated`` are tables that the
+    topology names and ``init`` has not taken in; ``unsettled`` counts, by table, the keys that it
+    refused or found locked.  ``retention`` is how long the bus keeps a record (seconds; None: it
+    does not forget by age), ``retention_left`` what of it is left of each peer's unread stream, by
+    the peer's id.
     """
 
     name: str
@@ -67,6 +74,10 @@ class RegionStatus(Struct):
     rates: dict[str, float] = field(default_factory=dict)
     letters: Letters = field(default_factory=Letters)
     mend: int = 0
+    unreplicated: list[str] = field(default_factory=list)
+    unsettled: dict[str, int] = field(default_factory=dict)
+    retention: float | None = None
+    retention_left: dict[int, float] = field(default_factory=dict)
     actors: list[ActorStatus] = field(default_factory=list)
 
     @property
@@ -75,12 +86,19 @@ class RegionStatus(Struct):
         return (self.now_us - self.wall_us) / 1e6 if self.wall_us else None
 
 
+class Paused(Struct):
+    """An operator holds a stream; ``since`` in seconds since 1970."""
+
+    since: float
+    reason: str = ""
+
+
 class PairStatus(Struct):
     """How far ``region`` has applied the stream of ``origin``.
 
     ``lag`` in seconds (None: nothing heard yet), ``behind`` in items not yet applied (None:
     unknown), ``frontier_us`` the promise of the origin that is applied here, ``commit_us``
-    the commit time of the newest item applied.
+    the commit time of the newest item applied.  ``paused`` is set while an operator holds it.
     """
 
     origin: str
@@ -91,6 +109,7 @@ class PairStatus(Struct):
     frontier_us: int = 0
     commit_us: int = 0
     now_us: int = 0
+    paused: Paused | None = None
 
 
 class Finding(Struct):
@@ -124,14 +143,17 @@ def judge(
         problems += _region_problems(region)
         if region.error is None:
             warnings += _region_warnings(region, topology.digest)
+            warnings += _retention(region, topology)
     # A region that is silent says nothing new to anybody: naming it once is enough.
     heard = {region.name for region in regions if _is_heard(region)}
     problems += [
         finding
         for pair in pairs
-        if pair.region in heard and pair.origin in heard
+        if pair.paused is not None or (pair.region in heard and pair.origin in heard)
         for finding in _pair_problems(pair)
     ]
+    problems += _unsettled(regions)
+    warnings += _unreplicated(regions)
     problems += gc_held(regions, pairs)
     return Status(
         mesh=topology.mesh,
@@ -143,6 +165,41 @@ def judge(
         regions=list(regions),
         pairs=list(pairs),
     )
+
+
+def _unsettled(regions: Sequence[RegionStatus]) -> list[Finding]:
+    """Rows that differ since before the mesh, one finding a table: all regions say the same."""
+    keys: dict[str, int] = {}
+    places: dict[str, list[str]] = {}
+    for region in regions:
+        for table, count in region.unsettled.items():
+            keys[table] = max(keys.get(table, 0), count)
+            places.setdefault(table, []).append(region.name)
+    return [
+        Finding(
+            ", ".join(places[table]),
+            f"{count} keys of {table} were left as they are by `meshnode init`: refused, because"
+            " rows without a version differ, or locked by clients",
+            "run `meshnode init --all` again, which names them (--seed-from says whose rows count)",
+        )
+        for table, count in keys.items()
+    ]
+
+
+def _unreplicated(regions: Sequence[RegionStatus]) -> list[Finding]:
+    """A warning: what is replicated converges without them."""
+    tables = sorted({table for region in regions for table in region.unreplicated})
+    if not tables:
+        return []
+    more = f" and {len(tables) - TABLES_NAMED} more" if len(tables) > TABLES_NAMED else ""
+    return [
+        Finding(
+            ", ".join(region.name for region in regions if region.unreplicated),
+            f"{len(tables)} tables that the topology names are not replicated:"
+            f" {', '.join(tables[:TABLES_NAMED])}{more}",
+            "run `meshnode init --all`, or exclude them in the topology",
+        )
+    ]
 
 
 def _is_heard(region: RegionStatus) -> bool:
@@ -158,7 +215,11 @@ def _region_problems(region: RegionStatus) -> list[Finding]:
     age = region.beat_age
     if age is None:
         found.append(
-            Finding(name, "no heartbeat yet", f"start its node: meshnode run --region {name}")
+            Finding(
+                name,
+                "no heartbeat yet",
+                f"start its node (meshnode run --region {name}); if it runs, see its log",
+            )
         )
     elif age > SILENT_SECONDS:
         found.append(
@@ -221,7 +282,33 @@ def _region_warnings(region: RegionStatus, digest: str) -> list[Finding]:
     return found
 
 
+def _retention(region: RegionStatus, topology: Topology) -> list[Finding]:
+    """Peers whose stream is lost here in less than half of the time that the bus keeps it."""
+    names = {each.id: each.name for each in topology.regions}
+    return [
+        Finding(
+            region.name,
+            f"the bus forgets what is unread of {names[origin]} in {left / 3600:.1f} h"
+            f" (it keeps records for {region.retention / 3600:g} h)",
+            f"bring the actor `applier {names[origin]}` in {region.name} back to work, or raise the"
+            " retention of that topic (docs/OPERATING.md, 'Kafka')",
+        )
+        for origin, left in sorted(region.retention_left.items())
+        if region.retention is not None and left < region.retention / 2 and origin in names
+    ]
+
+
 def _pair_problems(pair: PairStatus) -> list[Finding]:
+    if pair.paused is not None:
+        because = f": {pair.paused.reason}" if pair.paused.reason else ""
+        since = moment(int(pair.paused.since * 1e6))
+        return [
+            Finding(
+                pair.region,
+                f"{pair.origin} is paused by an operator since {since}{because}",
+                f"meshnode resume {pair.origin} --region {pair.region}",
+            )
+        ]
     if pair.lag is None:
         what = f"nothing heard of {pair.origin} yet"
     elif pair.lag > SILENT_SECONDS:

@@ -86,11 +86,16 @@ class TableResult:
 
 @dataclass(slots=True)
 class Verdict:
-    """All tables; ``closed`` letters of skipped transactions were closed by this verify."""
+    """All replicated tables; ``closed`` letters of skipped transactions were closed by this verify.
+
+    ``unreplicated`` are tables that the topology names and that are not replicated yet: they
+    were not compared.
+    """
 
     regions: tuple[str, ...]
     tables: list[TableResult]
     closed: int = 0
+    unreplicated: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -122,6 +127,7 @@ async def verify(
         await _run(sides, [work for work in works if work.comparison], settle, report)
         results = [await _result(sides, work, settle, listed) for work in works]
         verdict = Verdict(tuple(side.name for side in sides), results)
+        verdict.unreplicated = await _unreplicated(topology, sides, found)
         if selects is None and verdict.settled:
             verdict.closed = await _close_skipped(sides)
         return verdict
@@ -171,6 +177,16 @@ async def _replicated(sides: Sequence[Side]) -> dict[Name, set[str]]:
         for name in rows:
             found.setdefault(tuple(name), set()).add(side.name)
     return found
+
+
+async def _unreplicated(
+    topology: Topology, sides: Sequence[Side], replicated: dict[Name, set[str]]
+) -> tuple[str, ...]:
+    """Tables that the topology names, that some region has, and that ``init`` has not seen."""
+    there = {name for side in sides for name in await catalog.base_tables(side.connection)}
+    return tuple(
+        ".".join(name) for name in sorted(there - replicated.keys()) if topology.matches(*name)
+    )
 
 
 async def _padded(side: Side) -> set[str]:

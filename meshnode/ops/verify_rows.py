@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meshnode.core.shape import Column, FieldType
+from meshnode.core.shape import Column
 from meshnode.mysql.catalog import Default, Table
 from meshnode.mysql.control import Control
 from meshnode.mysql.keyvalues import KeyReader, Values
-from meshnode.mysql.rowdigest import row_digest, table_digest
+from meshnode.mysql.rowdigest import row_hash, table_digest
 from meshnode.mysql.schema import quoted, quoted_table, tombstone_table
 
 RANGE_ROWS = 10_000
@@ -289,27 +289,6 @@ class _Statements:
             f" SELECT {keys}, {TOMBSTONE}, _mesh_ts, _mesh_origin, ''"
             f" FROM {self._alone(condition, gc_limit)}"
         )
-
-
-def row_hash(columns: Sequence[Column]) -> str:
-    """An SQL expression of 64 hex digits: equal for two rows only if they are equal.
-
-    To :func:`row_digest` it adds what its text forms do not tell: the sign of a zero,
-    and the type behind a JSON document (the number 1 as integer, decimal or double).
-    Inside a document only the text is compared.
-    """
-    marks = [f"IFNULL({mark}, '~')" for mark in map(_mark, columns) if mark]
-    digest = row_digest(columns)
-    return f"SHA2(CONCAT_WS('/', {digest}, {', '.join(marks)}), 256)" if marks else digest
-
-
-def _mark(column: Column) -> str | None:
-    name = quoted(column.name)
-    if column.type in (FieldType.FLOAT, FieldType.DOUBLE):
-        return f"LEFT(CAST({name} AS CHAR), 1)"
-    if column.type == FieldType.JSON:
-        return f"JSON_TYPE({name})"
-    return None
 
 
 def compared_columns(tables: Sequence[Table]) -> list[Column]:

@@ -38,6 +38,11 @@ class View:
         )
         if not verdict.tables:
             lines.append("no table is replicated: run `meshnode init --all`")
+        if verdict.unreplicated:
+            lines.append(
+                f"not compared, because not replicated yet: {', '.join(verdict.unreplicated)}"
+                " (run `meshnode init --all`)"
+            )
         if verdict.closed:
             lines.append(f"{verdict.closed} skipped transactions closed: verified")
         return lines
@@ -49,6 +54,7 @@ class View:
             "settled": verdict.settled,
             "regions": list(verdict.regions),
             "closed_letters": verdict.closed,
+            "unreplicated": list(verdict.unreplicated),
             "tables": [
                 {
                     "table": table.name,

@@ -1,19 +1,20 @@
 """The buses under the contract suite, and what its tests share.
 
-A bus joins by adding a `Harness` to `HARNESSES`. Records are written and read by
-other processes too, so a harness also gives the Python expression that makes
-its bus.
+A bus joins by adding a harness to `conftest.HARNESSES`.  Records are written and
+read by other processes too, so a harness also gives the Python expression that
+makes its bus.  What happens to a topic behind the bus's back differs from bus to
+bus, so the harness does it: copying its files, putting them back, deleting it,
+forgetting its oldest records.
 """
 
 import asyncio
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
-from meshnode.bus.port import Bus, BusReader, Position, Record
+from meshnode.bus.port import Bus, BusReader, BusWriter, Position, Record
 from meshnode.lab.wan import Wan, WanBus
 from meshnode.limits import MIB
 
@@ -32,6 +33,7 @@ class Harness:
         self.made: list[Bus] = []
 
     def bus(self, segment_bytes: int = 64 * MIB) -> Bus:
+        """A bus of one process, forgetting in steps of ``segment_bytes`` if it cuts segments."""
         made = self.wrapped(
             FileBus(self.directory, LogOptions(segment_bytes=segment_bytes, keep_seconds=0.0))
         )
@@ -41,16 +43,22 @@ class Harness:
     def wrapped(self, bus: Bus) -> Bus:
         return bus
 
-    def copy_topic(self) -> Path:
+    async def copy_topic(self) -> Path:
         """Take a copy of the topic as it is now, as a backup would."""
         return Path(shutil.copytree(self.directory / REGION, self.directory / "backup"))
 
-    def put_back(self, copy: Path) -> None:
-        shutil.rmtree(self.directory / REGION)
+    async def put_back(self, copy: Path) -> None:
+        await self.delete_topic()
         shutil.move(copy, self.directory / REGION)
 
-    def delete_topic(self) -> None:
+    async def delete_topic(self) -> None:
         shutil.rmtree(self.directory / REGION)
+
+    async def forget(self, writer: BusWriter, position: Position) -> None:
+        """Let the topic forget what lies before ``position``, or most of it."""
+        done = await writer.retain([position], now=4e9)
+        assert done.dropped_bytes > 0
+        assert done.lost_bytes == 0
 
     def source(self) -> str:
         return self.expression.format(directory=str(self.directory))
@@ -63,9 +71,6 @@ class WanHarness(Harness):
 
     def wrapped(self, bus: Bus) -> Bus:
         return WanBus(bus, "dublin", Wan())
-
-
-HARNESSES: dict[str, Callable[[Path], Harness]] = {"file": Harness, "wan": WanHarness}
 
 
 async def read_until(reader: BusReader, position: Position, end: Position) -> list[Record]:
@@ -85,7 +90,9 @@ CHILD = """
 import asyncio, hashlib, sys
 from pathlib import Path
 from meshnode.bus.file import FileBus
+from meshnode.bus.kafka import Cluster, KafkaBus, TopicSettings
 from meshnode.bus.port import ORIGIN
+from meshnode.errors import Fenced
 from meshnode.lab.wan import Wan, WanBus
 
 async def hold():
@@ -93,7 +100,14 @@ async def hold():
     await writer.open(20)
     await writer.append(b"from the child")
     print("holds", flush=True)
-    await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.readline)
+    for _ in range(2):
+        try:
+            await writer.append(b"too late")
+            print("appended", flush=True)
+        except Fenced:
+            print("fenced", flush=True)
+    await writer.close()
 
 async def digest(count):
     reader, position, digest = bus.reader("osaka"), ORIGIN, hashlib.sha256()
@@ -118,8 +132,9 @@ asyncio.run(main())
 async def start_child(harness: Harness, call: str) -> asyncio.subprocess.Process:
     """Run a coroutine of `CHILD` in another process; return when it has said that it is ready."""
     program = CHILD.format(source=harness.source(), call=call)
+    pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, stdin=pipe, stdout=pipe
     )
     assert child.stdout is not None
     ready = await asyncio.wait_for(child.stdout.readline(), SOON)

@@ -1,11 +1,13 @@
 """What every bus promises of its records (see `meshnode/bus/port.py`)."""
 
 import asyncio
+import contextlib
 import random
 
 from bus_harness import REGION, SOON, Harness, payloads, read_until
 
 from meshnode.bus.port import ORIGIN, POSITION_MAX_BYTES, BusReader, BusWriter
+from meshnode.errors import Retry
 from meshnode.limits import MIB
 
 
@@ -144,3 +146,21 @@ async def test_two_readers_read_everything_each(writer: BusWriter, harness: Harn
     assert await first.end() == await second.end() == end
     await first.close()
     await second.close()
+
+
+async def test_a_look_changes_nothing(harness: Harness) -> None:
+    """Not before the topic exists, and not under its writer."""
+    bus = harness.bus()
+    await asyncio.wait_for(bus.inspect(REGION), SOON)
+    writer, reader = bus.writer(REGION), bus.reader(REGION)
+    waiting = asyncio.create_task(reader.begin())
+    await asyncio.wait_for(bus.inspect(REGION), SOON)
+    assert not waiting.done(), "the look has made the topic"
+    await writer.open(SOON)
+    await asyncio.wait_for(bus.inspect(REGION), SOON)
+    end = await writer.append(b"a")
+    with contextlib.suppress(Retry):  # of a topic that is just being made
+        await asyncio.wait_for(waiting, SOON)
+    assert payloads(await read_until(reader, ORIGIN, end)) == [b"a"]
+    await reader.close()
+    await writer.close()

@@ -11,12 +11,17 @@ import atexit
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+import stream_carrier
 from server_pool import ServerPool
 
 from meshnode.lab.servers import Mysqld, Server, find_mysqld
 
 Lend = Callable[[int], Awaitable[list[Server]]]
 Make = Callable[..., Awaitable[Server]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    stream_carrier.kind = config.getoption("--bus")
 
 
 @pytest.fixture(scope="session")

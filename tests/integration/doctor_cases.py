@@ -54,6 +54,12 @@ CASES = [
     variable("flush-log-at-commit", "innodb_flush_log_at_trx_commit", "2"),
     refuse("read-only", "read_only", "'ON'", "SET GLOBAL read_only = ON"),
     warn(
+        "trigger-trust",
+        "log_bin_trust_function_creators",
+        "1419",
+        "SET GLOBAL log_bin_trust_function_creators = OFF",
+    ),
+    warn(
         "max-allowed-packet",
         "max_allowed_packet",
         "67108864",
@@ -90,6 +96,12 @@ CASES = [
         "app.l",
         "3073 bytes",
         "CREATE TABLE app.l (a VARBINARY(3000), b VARBINARY(70), PRIMARY KEY (a, b))",
+    ),
+    refuse(
+        "add-columns",
+        "app.f",
+        "a FULLTEXT index",
+        "CREATE TABLE app.f (a INT PRIMARY KEY, b TEXT, FULLTEXT KEY (b))",
     ),
     refuse("engine", "app.m", "MyISAM", "CREATE TABLE app.m (a INT PRIMARY KEY) ENGINE=MyISAM"),
     refuse(

@@ -1,4 +1,4 @@
-"""A whole mesh in one process: real servers, the file bus, and nodes as tasks of the test.
+"""A whole mesh in one process: real servers, a real bus, and nodes as tasks of the test.
 
 Nodes run in the test's own loop, so a test can start, stop and drop them in
 microseconds; what needs a process of its own (SIGKILL) uses the lab.
@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from stream_carrier import carrier
+
 from meshnode.accounts import Account, secrets
 from meshnode.lab.wan import read_cuts, write_cuts
 from meshnode.mysql.control import Control, connect_to
@@ -20,13 +22,11 @@ from meshnode.ops.grants import create_accounts
 from meshnode.topology import (
     Accounts,
     AccountSource,
-    Bus,
     Limits,
     MysqlAddress,
     Region,
     Replicate,
     Topology,
-    Wan,
 )
 
 NAMES = ("one", "two", "three", "four")
@@ -48,10 +48,11 @@ class Mesh:
         }
         source["admin"] = AccountSource(user=servers[0].user, password_env="MESH_TEST_PASSWORD")
         self.control_file = folder / "wan.json"
+        name, bus = carrier(folder, self.control_file)
         self.topology = Topology(
-            mesh="test",
+            mesh=name,
             replicate=Replicate(tables=tuple(tables)),
-            bus=Bus(kind="file", dir=str(folder / "bus"), wan=Wan(str(self.control_file))),
+            bus=bus,
             regions=tuple(
                 Region(id=at + 1, name=NAMES[at], mysql=MysqlAddress(server.host, server.port))
                 for at, server in enumerate(servers)

@@ -7,6 +7,7 @@ image.  Where one write was made on top of the other, nothing is recorded.
 
 from typing import NamedTuple
 
+import pytest
 from steps import Lost, converged, records, run, running, sees, tombstone
 
 
@@ -65,6 +66,7 @@ CASES = (
 )  # fmt: skip
 
 
+@pytest.mark.kafka_essential
 async def test_two_sides_of_a_cut(servers, tmp_path) -> None:
     """Guards the decision on stamps (DESIGN 4.3): always the later one, whoever looks."""
     async with running(servers, tmp_path) as mesh:

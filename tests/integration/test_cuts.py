@@ -2,9 +2,11 @@
 
 import time
 
+import pytest
 from steps import converged, gardening, running, sees, tombstone, until, waits
 
 
+@pytest.mark.kafka_essential
 async def test_cuts_heal_by_themselves(servers, tmp_path) -> None:
     """Symmetric and one-way: nobody restarts anything, nothing is lost."""
     async with running(servers, tmp_path) as mesh:

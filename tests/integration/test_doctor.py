@@ -51,6 +51,8 @@ async def test_every_check_is_seen_to_fail(servers) -> None:
         "cascades",
         "trigger-order",
         "published-history",
+        "ops-port",
+        "bus",
         "connection",
         "same-server",
         "auto-increment-offsets",

@@ -88,7 +88,7 @@ async def test_canonical_keys_are_equal_exactly_where_the_server_has_them_equal(
     for number in chosen:
         shape = keyed(kind, number)
         lookup = Lookup(shape, collations)
-        table = Table("app", "t", "d", shape, b"", None, None, {})
+        table = Table("app", "t", "d", shape, b"", None, None, None, {})
         found = await session.query(f"SELECT i, HEX(c{number}) FROM app.t")
         keys = {i: bytes((len(raw) // 2,)) + bytes.fromhex(raw) for i, raw in found}
         await fold_keys(session, lookup, table, keys.values())

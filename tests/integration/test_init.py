@@ -264,12 +264,49 @@ async def test_columns_that_cannot_come_instantly(servers) -> None:
         assert (await init(topology_of([server]))).complete
         await uninstall(topology_of([server]))
         assert await one.row("SHOW CREATE TABLE app.zipped") == before
-        # A copy would stop the writers for as long as it takes: the operator chooses when.
-        await run(one, "CREATE TABLE app.words (id INT PRIMARY KEY, v TEXT, FULLTEXT KEY (v))")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "v TEXT, FULLTEXT KEY (v)",
+        "v POINT NOT NULL SRID 0, SPATIAL KEY (v)) ROW_FORMAT=COMPRESSED COMMENT=('",
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_table_that_must_be_copied_is_refused_before_anything_changes(
+    servers, definition: str, dry_run: bool
+) -> None:
+    """A copy stops the writers for as long as it takes: the operator chooses when."""
+    (server,) = await servers(1)
+    topology = topology_of([server])
+    async with await control(server) as one:
+        made = f"CREATE TABLE app.words (id INT PRIMARY KEY, {definition})"
+        await run(
+            one,
+            "CREATE DATABASE app",
+            "CREATE TABLE app.good (id INT PRIMARY KEY)",
+            made.replace(" COMMENT=(')", ""),
+        )
         with pytest.raises(Refused, match="must be copied") as refused:
-            await init(topology_of([server]))
-        remedy = refused.value.remedy
-        await run(one, remedy[remedy.index("ALTER") : remedy.index(";")])
+            await init(topology, dry_run=dry_run)
+        assert await column(one, "SHOW DATABASES LIKE 'meshnode'") == []
+        assert await column(one, "SHOW COLUMNS FROM app.good") == ["id"]
+        assert (await init(topology_of([server], "app.good"))).complete
+        told = str(refused.value)
+        await run(one, told[told.index("ALTER") : told.index(";", told.index("ALTER"))])
+        assert (await init(topology)).complete
+
+
+async def test_a_table_out_of_instant_changes_gets_its_columns_beside_the_writers(servers) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as one:
+        await run(
+            one,
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id INT PRIMARY KEY, v TEXT, FULLTEXT KEY words (v))",
+            "ALTER TABLE app.t DROP INDEX words",  # leaves a hidden column, which forbids INSTANT
+        )
         assert (await init(topology_of([server]))).complete
 
 

@@ -5,6 +5,8 @@ import asyncio
 from mesh import mesh_of
 from steps import lock_wait
 
+from meshnode.ops.doctor import examine, refusals
+
 
 async def test_a_full_table_comes_in_under_load(servers, tmp_path) -> None:
     async with mesh_of(await servers(2), tmp_path) as mesh:
@@ -111,3 +113,35 @@ async def test_a_seed_overrules_and_fills(servers, tmp_path) -> None:
         await mesh.settle()
         found = [row[:2] for row in await mesh.same("app.t")]
         assert found == [(1, 1), (2, 2), (3, 1), (4, 2)]
+
+
+async def test_the_bookkeeping_of_an_older_release_gets_the_columns_that_it_lacks(
+    servers, tmp_path
+) -> None:
+    async with mesh_of(await servers(2), tmp_path) as mesh:
+        await mesh.everywhere(
+            "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)"
+        )
+        await mesh.init()
+        await mesh.everywhere(
+            "ALTER TABLE meshnode.applied DROP COLUMN heard_beat",
+            "INSERT INTO meshnode.conflict_log SELECT 9, NOW(), 'app', 't', '{}', 'k', 'certain',"
+            " 'lww', '', 1, 1, 1, 1, NULL, NULL, 1, 1, ''",
+        )
+        findings = [str(finding) for finding in refusals(await examine(mesh.topology, "one"))]
+        assert len(findings) == 1 and "heard_beat" in findings[0]
+        result = await mesh.init()
+        assert result.complete and len(result.statements) == 2
+        assert (await mesh.init()).statements == []
+        assert refusals(await examine(mesh.topology, "one")) == []
+        mesh.start()
+        await mesh.settle()
+        # The streams go on through such an ALTER under load, too.
+        await mesh.sql[0].execute("ALTER TABLE meshnode.applied ADD COLUMN later INT DEFAULT 0")
+        await mesh.sql[0].execute("INSERT INTO app.t VALUES (1, 1)")
+        await mesh.settle()
+        assert [row[:2] for row in await mesh.same("app.t")] == [(1, 1)]
+        beats = await mesh.sql[1].row(
+            "SELECT heard_beat, frontier > 0 FROM meshnode.applied WHERE origin = 1"
+        )
+        assert beats[0] > 0 and beats[1] == 1

@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,13 @@ def test_up_describes_what_runs_where(lab: Lab):
     assert checked.returncode == 0, checked.stderr
     for secret in (lab.directory / "secrets").iterdir():
         assert secret.stat().st_mode & 0o777 == 0o600
+    for name, ops in described["ops"].items():
+        with urllib.request.urlopen(f"{ops['url']}/livez", timeout=20) as answer:
+            assert answer.read().decode() == f"meshnode lab-2 {name} lives\n"
+        pause = urllib.request.Request(f"{ops['url']}/peers/nobody/pause", method="POST")
+        pause.add_header("Authorization", f"Bearer {Path(ops['token_file']).read_text().strip()}")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(pause, timeout=20)
 
 
 def test_load_converges_and_both_judges_agree(lab: Lab):
@@ -220,12 +229,12 @@ def test_the_checker_finds_a_missing_row_and_a_lost_record(lab: Lab):
         (("cut", "virginia", "virginia"), "no link to itself"),
         (("heal", "virginia"), "takes no region or two"),
         (("kill-node", "7"), "no region '7'"),
-        (("up", "--regions", "12"), "2 to 9 regions"),
+        (("up", "--regions", "3"), "holds a lab already"),
+        (("kill-broker",), "has no Kafka"),
     ],
 )
-def test_wrong_input_is_named(tmp_path: Path, lab: Lab, arguments: tuple[str, ...], said: str):
-    directory = tmp_path / "new" if arguments[0] == "up" else lab.directory
-    done = meshnode("lab", *arguments, "--dir", str(directory))
+def test_wrong_input_is_named(lab: Lab, arguments: tuple[str, ...], said: str):
+    done = meshnode("lab", *arguments, "--dir", str(lab.directory))
     assert done.returncode == 1
     assert said in done.stderr
     assert "remedy:" in done.stderr

@@ -199,7 +199,7 @@ async def test_skip_with_force(servers, stack, operator_of) -> None:
         await operator_of(regions)("skip", "--region", "two", "--tx", gtid, "--force", "--json")
     )
     assert told == {"region": "two", "tx": gtid, "new": True}
-    (letter,) = await letters.listed(regions.topology)
+    (letter,) = (await letters.listed(regions.topology)).found
     assert (letter.region, letter.tx_id, letter.state) == ("two", gtid, "skipped")
     assert letter.table is None
     assert letter.cause == "skipped with --force"
@@ -231,3 +231,26 @@ def test_a_gtid_is_written_as_the_server_does(written: str, gtid: str | None) ->
 def test_anything_but_one_transaction_is_refused(written: str) -> None:
     with pytest.raises(Refused, match="is not the GTID of one transaction"):
         letters.normalized(written)
+
+
+@pytest.mark.parametrize("command", [["conflicts", "list"], ["dead-letters", "list"]])
+async def test_lists_show_the_regions_that_can_be_asked_and_name_the_others(
+    servers, throwaway, stack, operator_of, command: list[str]
+) -> None:
+    shared, own = (await servers(1))[0], await throwaway()
+    regions = await regions_of(stack, [shared, own])
+    await regions.sql[0].execute(CONFLICT, ("t", '{"id": 4711}', "{}", "{}"))
+    await regions.sql[0].execute(
+        "INSERT INTO meshnode.dead_letter (at, origin, seq, schema_name, table_name, row_key, ts,"
+        " stamp_origin, code, cause, body, state) VALUES"
+        " (UTC_TIMESTAMP(6), 2, 1, 'app', 't', '{\"id\": 4711}', 0, 0, 0, 'why', '', 'open')"
+    )
+    operator = operator_of(regions)
+    assert "4711" in await operator(*command)
+    own.kill()
+    shown = await operator(*command, code=1)
+    assert "4711" in shown and "two cannot be asked: no connection to the MySQL" in shown
+    shown = await operator(*command, "--json", code=1)
+    assert json.JSONDecoder().raw_decode(shown)[0][0]["key"] == {"id": 4711}
+    assert "4711" in await operator(*command, "--region", "one")
+    assert "4711" not in await operator(*command, "--region", "two", code=1)

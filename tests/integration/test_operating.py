@@ -63,7 +63,7 @@ async def test_a_parked_row_is_replayed_when_its_cause_is_gone(servers, tmp_path
         await mesh.sql[0].execute("INSERT INTO app.t VALUES (1, 1), (2, -2)")
         status = await until(mesh, lambda status: status.regions[1].letters.open, "parked")
         assert not status.converged
-        (letter,) = await letters.listed(mesh.topology)
+        (letter,) = (await letters.listed(mesh.topology)).found
         assert (letter.region, letter.key, letter.code) == ("two", {"id": 2}, 3819)
         assert letter.image is not None
         assert letter.image["v"] == -2

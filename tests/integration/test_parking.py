@@ -4,6 +4,7 @@ import json
 
 from steps import converged, gardening, run, running, sees, until
 
+from meshnode import limits
 from meshnode.mysql.schema import tombstone_table
 
 
@@ -61,6 +62,61 @@ async def test_a_row_that_breaks_a_check_is_parked_alone(servers, tmp_path) -> N
         assert len(await converged(mesh)) == 21
         # A replay is no local transaction: it is not published back.
         assert await one.value("SELECT COUNT(*) FROM meshnode.conflict_log") == 0
+
+
+async def test_an_idle_client_stops_no_stream(servers, tmp_path, monkeypatch) -> None:
+    """Rows that it holds are set aside after a while, and applied by themselves when it ends.
+
+    Needed: setting aside.  Without it nothing of the peer goes in behind the row for hours.
+    """
+    monkeypatch.setattr(limits, "LOCKED_SECONDS", 1.0)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x'), (2, 'x'), (3, 'x')")
+        await mesh.settle()
+        async with await mesh.session(1) as client:
+            await run(
+                client,
+                "BEGIN",
+                "UPDATE app.t SET v = 'mine' WHERE id = 1",
+                "DELETE FROM app.t WHERE id = 2",
+            )
+            await one.execute("UPDATE app.t SET v = 'one' WHERE id <= 3")
+            # The rest of the transaction, and what comes behind it.
+            await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 3", "one")
+            await one.execute("INSERT INTO app.t (id, v) VALUES (4, 'behind')")
+            await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 4", "behind")
+            assert [key for key, *_ in await letters(mesh, 1, "replay")] == [1, 2]
+            assert mesh.count("set_aside") == 2
+            # A second write to a row that is set aside is set aside at once.
+            await one.execute("UPDATE app.t SET v = 'two' WHERE id = 1")
+            await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter", 3)
+            await client.execute("ROLLBACK")
+        closed = "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'closed'"
+        await sees(mesh, 1, closed, 3)
+        rows = await converged(mesh)
+        assert [row[:2] for row in rows] == [(1, "two"), (2, "one"), (3, "one"), (4, "behind")]
+        assert await two.value("SELECT COUNT(*) FROM meshnode.conflict_log") == 0
+
+
+async def test_rows_set_aside_lose_against_what_their_holder_commits(
+    servers, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(limits, "LOCKED_SECONDS", 0.5)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
+        await mesh.settle()
+        async with await mesh.session(1) as client:
+            await run(client, "BEGIN", "UPDATE app.t SET v = 'first' WHERE id = 1")
+            await one.execute("UPDATE app.t SET v = 'one' WHERE id = 1")
+            await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter", 1)
+            await run(client, "UPDATE app.t SET v = 'last' WHERE id = 1", "COMMIT")
+        await sees(mesh, 1, "SELECT state FROM meshnode.dead_letter", "closed")
+        rows = await converged(mesh)
+        assert [row[:2] for row in rows] == [(1, "last")]
+        lost = await two.rows("SELECT JSON_VALUE(loser_image, '$.v') FROM meshnode.conflict_log")
+        assert lost == [("one",)]
 
 
 async def test_a_parked_row_that_is_overtaken_closes_by_itself(servers, tmp_path) -> None:

@@ -49,7 +49,7 @@ async def test_a_client_that_holds_one_key_of_a_batch(servers, tmp_path) -> None
                 await one.execute("UPDATE app.t SET v = 'one' WHERE id = %s", (key,))
             mesh.cut()
             await sees(mesh, 1, "SELECT COUNT(*) FROM app.t WHERE v = 'one'", 14)
-            assert mesh.count("busy") >= 2
+            assert mesh.count("busy") >= 1
             await until(lambda: "row lock" in actor(mesh, 1, "applier one").reason, "the reason")
             await three.execute("UPDATE app.t SET v = 'three' WHERE id = 100")
             await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 100", "three")

@@ -9,6 +9,7 @@ import contextlib
 import random
 
 import pymysql
+import pytest
 from mesh import NAMES
 from steps import Paused, converged, running, sees, topic, until
 
@@ -61,6 +62,7 @@ def check(load: Load, rows: list[tuple]) -> None:
     assert load.counts <= count <= load.counts + 1
 
 
+@pytest.mark.kafka_essential
 async def test_nodes_that_crash_at_random_moments(servers, tmp_path) -> None:
     """Nothing lost or doubled: positions commit with the data, and the topic is the checkpoint.
 
@@ -116,6 +118,7 @@ async def test_a_server_that_is_killed(throwaway, tmp_path) -> None:
             check(load, rows)
 
 
+@pytest.mark.kafka_essential
 async def test_a_second_node_of_a_region_takes_over(servers, tmp_path) -> None:
     """The first is fenced and stops by itself; the stream goes on without gap or double (I13)."""
     async with running(servers, tmp_path) as mesh:
@@ -167,6 +170,7 @@ async def test_two_starters_out_of_order(servers, tmp_path, monkeypatch) -> None
             assert not starting.cancelled()
 
 
+@pytest.mark.kafka_essential
 async def test_a_late_frame_of_a_dead_process_counts_nowhere(servers, tmp_path) -> None:
     """A frame that lands behind the claim of a successor is void for owner and peers.
 

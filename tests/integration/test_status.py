@@ -9,6 +9,7 @@ from regions import control, topology_of
 from verified import Regions, regions_of
 
 from meshnode.mysql import bookkeeping
+from meshnode.ops.install import init
 from meshnode.ops.status import Lookout, as_json, look, look_twice
 from meshnode.ops.verdict import Status
 
@@ -98,6 +99,50 @@ async def test_a_late_stream_and_a_frontier_that_holds_gc_back(servers, stack) -
     assert found[0][1].startswith("nothing heard of one for 7")
     assert found[1][0] == "one"
     assert found[1][1].startswith("holds back the collection of tombstones in two since ")
+
+
+async def test_tables_that_are_not_replicated_are_a_warning(servers, stack) -> None:
+    regions = await healthy(stack, await servers(2))
+    await regions.everywhere("CREATE TABLE app.late (id INT PRIMARY KEY)", "CREATE SCHEMA other")
+    await regions.sql[1].execute("CREATE TABLE app.later (id INT PRIMARY KEY)")
+    await regions.sql[1].execute("CREATE TABLE other.t (id INT PRIMARY KEY)")
+    status = await look(regions.topology)
+    assert status.converged
+    assert [(each.region, each.what) for each in status.warnings] == [
+        (
+            "one, two",
+            "2 tables that the topology names are not replicated: app.late, app.later",
+        )
+    ]
+
+
+async def test_keys_that_init_refused_keep_the_mesh_from_being_converged(servers, stack) -> None:
+    pair = await servers(2)
+    regions = await regions_of(stack, pair)
+    await regions.everywhere("CREATE TABLE app.t (id INT PRIMARY KEY, v INT)")
+    for number, sql in enumerate(regions.sql):
+        await sql.execute(f"INSERT INTO app.t VALUES (1, 1), (2, {number}), (3, {number})")
+    assert len((await init(regions.topology)).refused) == 2
+
+    async def told() -> list[str]:
+        return [
+            f"{problem.region}: {problem.what}"
+            for problem in (await look(regions.topology)).problems
+            if "app.t" in problem.what
+        ]
+
+    assert await told() == [
+        "one, two: 2 keys of app.t were left as they are by `meshnode init`: refused, because rows"
+        " without a version differ, or locked by clients"
+    ]
+    await init(regions.topology, seed_from="two")
+    assert await told() == []
+
+
+async def test_an_older_install_without_the_newer_tables_can_be_looked_at(servers, stack) -> None:
+    regions = await healthy(stack, await servers(2))
+    await regions.everywhere("DROP TABLE meshnode.unsettled", "DROP TABLE meshnode.paused")
+    assert (await look(regions.topology)).converged
 
 
 async def test_a_region_out_of_reach_is_a_row(servers, stack, throwaway) -> None:

@@ -1,8 +1,10 @@
 """Two regions: what is written in one is in the other."""
 
+import pytest
 from mesh import mesh_of
 
 
+@pytest.mark.kafka_essential
 async def test_rows_written_in_either_region_reach_the_other(servers, tmp_path) -> None:
     async with mesh_of(await servers(2), tmp_path) as mesh:
         await mesh.everywhere(

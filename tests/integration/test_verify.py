@@ -284,3 +284,13 @@ async def test_without_bookkeeping_or_server_nothing_is_said(servers, throwaway)
     own.stop()
     with pytest.raises(Retry, match="two"):
         await verify(topology)
+
+
+async def test_tables_that_init_has_not_seen_are_named(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("known", "id INT PRIMARY KEY")
+    await regions.sql[1].execute("CREATE TABLE app.forgotten (id INT PRIMARY KEY)")
+    verdict = await regions.verify()
+    assert verdict.identical
+    assert verdict.unreplicated == ("app.forgotten",)
+    assert any("app.forgotten" in line for line in View(regions.topology).lines(verdict))

@@ -15,7 +15,16 @@ from meshnode.core.change import Mended, NetKey, Transaction, net_effects
 from meshnode.core.check import check, scan
 from meshnode.core.frontier import frontier, gc_limit
 from meshnode.core.ledger import Ledger
-from meshnode.core.mend import Examined, Examiner, Fate, Lift, Reason, keys_to_look_up, to_item
+from meshnode.core.mend import (
+    Examined,
+    Examiner,
+    Fate,
+    Lift,
+    Reason,
+    Removed,
+    keys_to_look_up,
+    to_item,
+)
 from meshnode.core.plan import Ancestry, Plan, Work
 from meshnode.core.stamp import ZERO, Stamp, lifted
 from meshnode.core.wire import (
@@ -115,6 +124,7 @@ class Region(Database):
         self.published = self.ledger.promised
         self.promised = max(self.promised, self.published)
         self.examiner = Examiner(self.number, self.ledger.promised)
+        self.removed = Removed()
         self.at = (int(self.ledger.resume or 0), 0)
         self.resume = self.at[0]
         self.draft: Draft | None = None
@@ -216,7 +226,7 @@ class Region(Database):
                     bases[at] = note
                     if at not in each.lifts:
                         self.held.pop(key_of(net.key), None)
-            item = to_item(each, draft.tombstones, bases, {TABLE: 0})
+            item = to_item(each, draft.tombstones, bases, {TABLE: 0}, self.removed)
             if item is not None:
                 items.append(item)
         for item in items:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from meshnode.core.change import Transaction, net_effects
 from meshnode.core.check import check, scan
-from meshnode.core.mend import Examiner, to_item
+from meshnode.core.mend import Examiner, Removed, to_item
 from meshnode.core.plan import Ancestry, Work
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import DELETE, REMOVE, UPDATE, UPSERT, WRITE
@@ -82,7 +82,7 @@ class Origin:
         known = {at: self.before[key] for at in nets if (key := key_of(at[1])) in self.before}
         examined = Examiner(self.number, 0).examine(tx, nets, known)
         assert not examined.lifts and not examined.late
-        item = to_item(examined, known, {}, {TABLE: 0})
+        item = to_item(examined, known, {}, {TABLE: 0}, Removed())
         assert item is not None
         scanned = scan(item, [TABLE], "east")
         self.stream.append(Work(item, scanned, check(item, [TABLE], scanned, "east")))

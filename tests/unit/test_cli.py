@@ -53,6 +53,8 @@ COMMANDS = [
     ["dead-letters", "show"],
     ["dead-letters", "replay"],
     ["skip"],
+    ["pause"],
+    ["resume"],
     ["lab"],
 ]
 

@@ -123,6 +123,23 @@ def test_adapters_know_nothing_of_what_uses_them():
     assert not outside("meshnode.actors", "meshnode.ops", "meshnode.node", "meshnode.commands")
 
 
+def test_spans_are_made_in_one_place():
+    """Whoever does not trace does without OpenTelemetry, and the actors never know."""
+    users = {
+        name_of(path)
+        for path in MODULES
+        if any(within(module, "opentelemetry") for module in imports(path))
+    }
+    assert users
+    assert all(name.startswith("meshnode.ops.tracing") for name in users), users
+    tracers = {
+        name_of(path)
+        for path in MODULES
+        if any(module.startswith("meshnode.ops.tracing") for module in imports(path))
+    }
+    assert tracers - users <= {"meshnode.node"}, tracers
+
+
 def test_the_node_runs_without_the_lab():
     for package in ("core", "actors", "mysql", "bus", "ops"):
         assert not outside(f"meshnode.{package}", "meshnode.lab")

@@ -160,7 +160,6 @@ CASES = {
         "region[1].mysql.tls.verify",
         '"none" or "ca" or "identity"',
     ),
-    "kafka": ('kind = "file"', 'kind = "kafka"\nservers = 3', "bus.kind", "not in this release"),
     "other bus": ('kind = "file"', 'kind = "nats"', "bus.kind", '"nats".*"file" or "kafka"'),
     "no bus folder": ('dir = "bus"', "", "bus.dir", "is missing"),
     "small retention": (

@@ -1,15 +1,16 @@
 """What an applier takes into one batch, and that it ends where the stream is refused."""
 
 import asyncio
-from collections import deque
 from types import SimpleNamespace
 
 import pytest
 
-from meshnode.actors.applier import Applier, Effort
+from meshnode.actors.applier import Applier
+from meshnode.actors.batching import next_batch
 from meshnode.actors.board import Board
+from meshnode.actors.effort import Effort
 from meshnode.actors.intake import Huge, Intake, Mark, Ready, TableCache
-from meshnode.actors.kernel import Mailbox
+from meshnode.actors.kernel import Mailbox, State
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, Sender, encode
 from meshnode.errors import Halt
@@ -29,7 +30,7 @@ def ready(seq: int, **more) -> Ready:
 
 
 def cut(*steps: Ready) -> list[int]:
-    return [each.mark.seq for each in applier()._cut(deque(steps), 1_000_000)]
+    return [each.mark.seq for each in next_batch(steps, 1_000_000, 100)]
 
 
 def test_a_batch_holds_one_format_also_behind_a_step_without_one():
@@ -78,7 +79,7 @@ async def test_what_came_before_a_gap_is_handed_on_before_the_gap_is():
     outbox: Mailbox[Ready] = Mailbox(1000)
     ledger = Ledger("east", INCARNATION)
     topic = Records(claim, frame(1, 2), frame(4))
-    intake = Intake(topic, SENDER, ledger, b"", TableCache(), outbox, Board(1))
+    intake = Intake(topic, SENDER, ledger, b"", TableCache(), outbox, Board(1), State(""))
     async with asyncio.timeout(5):
         await intake.run()
     steps = outbox.take(1_000_000)
@@ -90,7 +91,9 @@ async def test_what_came_before_a_gap_is_handed_on_before_the_gap_is():
 async def test_a_position_that_is_no_position_is_passed_over():
     body = '{"applied": {"1": [1, 2, "not hex", 4]}}'
     board = Board(1)
-    intake = Intake(None, SENDER, Ledger("east", 7), b"", TableCache(), Mailbox(1), board)
+    intake = Intake(
+        None, SENDER, Ledger("east", 7), b"", TableCache(), Mailbox(1), board, State("")
+    )
     intake._acknowledged(body)
     assert board.acknowledged == {}
     intake._acknowledged(body.replace("not hex", "0a"))

@@ -181,6 +181,44 @@ async def test_a_halt_shows_its_reason_and_tries_at_leisure(error):
     assert actor.seen[1] == ("halted", "schema differs", "change it")
 
 
+class Halting(Actor):
+    """Works for a moment at each start, and halts for the next of ``reasons``."""
+
+    def __init__(self, now, reasons):
+        super().__init__("tailer")
+        self.now, self.reasons, self.working = now, reasons, asyncio.Event()
+        self.halts = []
+
+    async def run(self):
+        if self.state.state == "halted":
+            self.halts.append(self.state.since)
+        self.now[0] += 3.0
+        self.running()
+        self.now[0] += 1.0
+        if not self.reasons:
+            self.working.set()
+            await asyncio.Event().wait()
+        raise Halt(self.reasons.pop(0))
+
+
+async def test_a_halt_that_a_new_try_meets_again_stands_since_the_first(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr("meshnode.actors.kernel.time.time", lambda: now[0])
+    actor = Halting(now, ["TRUNCATE", "TRUNCATE", "TRUNCATE", "DROP", "TRUNCATE"])
+    await supervised(actor, until=actor)
+    assert actor.halts == [104.0, 104.0, 104.0, 116.0, 120.0]
+    assert [record.args[0] for record in caplog.records] == ["tailer"] * 3
+
+
+async def test_a_halt_after_an_actor_has_worked_for_a_while_is_a_new_one(monkeypatch):
+    monkeypatch.setattr("meshnode.actors.kernel.SETTLED_AFTER", -1.0)
+    now = [100.0]
+    monkeypatch.setattr("meshnode.actors.kernel.time.time", lambda: now[0])
+    actor = Halting(now, ["retention passed", "retention passed"])
+    await supervised(actor, until=actor)
+    assert actor.halts == [104.0, 108.0]
+
+
 async def test_a_defect_is_shown_with_its_place():
     actor = Scripted("a", ZeroDivisionError("oops"))
     await supervised(actor, until=actor)

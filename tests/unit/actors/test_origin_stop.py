@@ -1,6 +1,7 @@
 """What was read before the statement that stops the stream is published all the same."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,13 +11,14 @@ from meshnode.actors.mender import Draft
 from meshnode.actors.origin import Origin
 from meshnode.actors.publisher import publish
 from meshnode.actors.tailer import tail
-from meshnode.actors.takeover import Member
+from meshnode.actors.takeover import Member, read_decisions
 from meshnode.actors.watcher import View
 from meshnode.core.change import Transaction
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import TRANSACTION, Item
-from meshnode.errors import Halt
+from meshnode.errors import Halt, Stopped
 from meshnode.mysql.notices import Notices
+from meshnode.topology import MysqlAddress, Region
 
 
 class Stream:
@@ -25,8 +27,9 @@ class Stream:
     def __init__(self, *packets: bytes) -> None:
         self.packets = list(packets)
 
-    async def read(self) -> bytes:
-        return self.packets.pop(0)
+    async def read(self, most: int) -> list[bytes]:
+        packets, self.packets = self.packets[:most], self.packets[most:]
+        return packets
 
 
 class Assembler:
@@ -34,12 +37,13 @@ class Assembler:
 
     def __init__(self) -> None:
         self.notices = Notices("east", 1)
-        self.out: list[Transaction] = []
 
-    def feed(self, packet: bytes) -> None:
-        if packet == b"DROP":
-            raise Halt("transaction a:3 is DROP TABLE", "skip it")
-        self.out.append(Transaction(packet.decode(), 0))
+    def feed(self, packets: list[bytes]) -> Iterator[Transaction]:
+        for packet in packets:
+            if packet == b"DROP":
+                self.notices.definitions += 1
+                raise Stopped("east", "a:3", "is DROP TABLE")
+            yield Transaction(packet.decode(), 0)
 
 
 class Mender:
@@ -80,5 +84,36 @@ async def test_the_stop_takes_its_place_in_the_stream():
 
     (error,) = caught.value.exceptions
     assert isinstance(error, Halt) and "a:3" in error.what
+    assert board.definitions == 1
     assert ledger.seq == board.tail.seq == 2
     assert b"a:1" in writer.frames[0] and b"a:2" in writer.frames[-1]
+
+
+class Session:
+    """The bookkeeping of a region as an operator leaves it."""
+
+    def __init__(self) -> None:
+        self.skipped: list[tuple[str]] = []
+
+    async def query(self, sql: str) -> list[tuple]:
+        if "dead_letter" in sql:
+            return list(self.skipped)
+        return [("shop", "orders", "")]
+
+
+async def test_what_stopped_is_not_tried_again_before_an_operator_has_decided():
+    """A huge transaction that stops at its end would be published up to there at each try."""
+    origin, session = Origin.__new__(Origin), Session()
+    origin.region = Region(1, "east", MysqlAddress("localhost", 3306))
+    origin.stopped = None
+    await origin._stay_stopped(session)
+
+    stop = Stopped("east", "a:3", "is a distributed transaction")
+    origin.stopped = (stop, await read_decisions(session, 1))
+    for _ in range(3):
+        with pytest.raises(Stopped, match="a:3"):
+            await origin._stay_stopped(session)
+
+    session.skipped.append(("a:3",))
+    await origin._stay_stopped(session)
+    assert origin.stopped is None

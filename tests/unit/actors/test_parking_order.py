@@ -3,6 +3,7 @@
 import pytest
 
 from meshnode.actors import parking
+from meshnode.actors.tally import Tally
 from meshnode.core.check import Incoming
 from meshnode.core.plan import Plan, Work
 from meshnode.core.wire import REMOVE, TRANSACTION, UPSERT, Entry, Item
@@ -17,8 +18,6 @@ class Database:
         self.saved: dict[str, dict[bytes, str]] = {}
         self.session = self
         self.applying = self
-        self.board = self
-        self.counts: dict[str, int] = {"conflicts": 0, "applied_rows": 0}
 
     async def query(self, sql: str) -> None:
         *verb, name = sql.split()
@@ -28,7 +27,7 @@ class Database:
             self.rows = dict(self.saved[name])
 
 
-async def outcomes(database: Database, work: Work, incoming: list[Incoming]) -> Plan:
+async def outcomes(database: Database, work: Work, incoming: list[Incoming], wait: bool) -> Plan:
     for each in incoming:
         database.rows.pop(each.at[1], None)
     for each in incoming:
@@ -76,6 +75,6 @@ async def test_only_what_cannot_stand_is_parked(monkeypatch, rows, incoming, par
     monkeypatch.setattr(parking, "_outcomes", outcomes)
     database = Database(rows)
     work = Work(Item(1, TRANSACTION, "a:1", 0), [], incoming)
-    found = await parking._unable(database, work)
+    found = await parking._unable(database, work, Tally(), aside=False)
     assert [each.at[1] for each, _ in found] == parked
     assert database.rows == left

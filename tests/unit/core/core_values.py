@@ -7,7 +7,7 @@ canonical form is its upper case.
 
 from meshnode.core.change import RowOp, Table, Transaction, net_effects
 from meshnode.core.check import Incoming, check, scan
-from meshnode.core.mend import Examiner, to_item
+from meshnode.core.mend import Examiner, Removed, to_item
 from meshnode.core.plan import Work
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import ZERO, Stamp
@@ -96,7 +96,8 @@ def item_of(tx: Transaction, tombstones: dict | None = None, own: int = OWN) -> 
     examined = Examiner(own, 0).examine(tx, net_effects(tx, known), tombstones or {})
     assert not examined.lifts
     tables = list(dict.fromkeys(op.table for op in tx.ops))
-    item = to_item(examined, tombstones or {}, {}, {table: n for n, table in enumerate(tables)})
+    numbers = {table: n for n, table in enumerate(tables)}
+    item = to_item(examined, tombstones or {}, {}, numbers, Removed())
     assert item is not None
     return item
 

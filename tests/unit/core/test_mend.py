@@ -15,7 +15,7 @@ from core_values import (
 )
 
 from meshnode.core.change import Mended, Transaction, net_effects
-from meshnode.core.mend import Examiner, Fate, Reason, image_of, keys_to_look_up, to_item
+from meshnode.core.mend import Examiner, Fate, Reason, Removed, image_of, keys_to_look_up, to_item
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPSERT, Beat
 
@@ -34,8 +34,8 @@ def examine(tx, tombstones=None, locked=frozenset(), promised=0):
     return examiner.examine(tx, net_effects(tx, KNOWN), tombstones or {}, locked)
 
 
-def publish(examined, tombstones=None, mended=None):
-    return to_item(examined, tombstones or {}, mended or {}, NUMBER)
+def publish(examined, tombstones=None, mended=None, removed=None):
+    return to_item(examined, tombstones or {}, mended or {}, NUMBER, removed or Removed())
 
 
 def summary(item):
@@ -279,6 +279,24 @@ def test_the_base_of_an_insert_is_the_tombstone_below_it():
     tx = transaction(write(T, (1, s(20))))
     item = publish(examine(tx, {K: s(15, PEER)}), {K: s(15, PEER)})
     assert summary(item) == [(wire_key(1), UPSERT, s(20), s(15, PEER), False)]
+
+
+def test_the_base_of_an_insert_is_the_delete_that_the_stream_has_shown():
+    """The tombstone in the database is that of a later delete when the tailer is late."""
+    removed = Removed()
+    gone = transaction(delete(T, (1, s(10))), tombs=((1, s(20)),))
+    publish(examine(gone), removed=removed)
+    examined = examine(transaction(write(T, (1, s(30)))), {K: s(40)})
+    examined.lifts[K].fate = Fate.OVERTAKEN
+    item = publish(examined, {K: s(40)}, removed=removed)
+    assert summary(item) == [(wire_key(1), UPSERT, s(30), s(20), False)]
+
+
+def test_the_newest_deletes_are_remembered_and_no_more():
+    removed = Removed(capacity=2)
+    for number in (1, 2, 1, 3):
+        removed.note(at(T, number), s(number * 10))
+    assert [removed.of(at(T, number)) for number in (1, 2, 3)] == [s(10), None, s(30)]
 
 
 def test_the_base_of_a_delete_is_never_above_it():

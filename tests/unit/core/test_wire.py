@@ -35,7 +35,7 @@ beats = st.builds(Beat, numbers, numbers, numbers, st.text(max_size=10))
 items = st.builds(
     Item, numbers, st.sampled_from((TRANSACTION, PART, HEARTBEAT)), st.text(max_size=10), numbers,
     numbers, st.booleans(), st.booleans(), st.lists(ops, max_size=3), st.lists(entries, max_size=3),
-    st.none() | beats, numbers,
+    st.none() | beats, numbers, st.binary(max_size=25),
 )  # fmt: skip
 frames = st.builds(
     Frame, st.just(VERSION), st.just("shop"), st.just(2), numbers, numbers, st.text(max_size=8),
@@ -57,6 +57,12 @@ FRAME = Frame(
 @given(frames | claims)
 def test_what_is_written_is_read(record):
     assert decode(encode(record), SENDER) == record
+
+
+def test_a_frame_without_trace_contexts_is_read():
+    fields = msgspec.msgpack.decode(encode(FRAME))
+    fields[-1] = [item[:-1] for item in fields[-1]]
+    assert decode(msgspec.msgpack.encode(fields), SENDER) == decode(encode(FRAME), SENDER)
 
 
 def test_an_entry_shows_its_stamps():

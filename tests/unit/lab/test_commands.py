@@ -17,8 +17,27 @@ def parse():
 
 def test_up_has_its_defaults(parse):
     args = parse("up")
-    assert (args.regions, args.dir, args.replicate) == (8, None, [])
+    # None: as many as a lab that is there has, else eight.
+    assert (args.regions, args.dir, args.replicate, args.bus) == (None, None, [], None)
     assert not (args.detach or args.json or args.wan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("up", "--regions", "12"), "a lab has 2 to 9 regions"),
+        (("up", "--regions", "nine"), "a lab has 2 to 9 regions"),
+        (("up", "--replicate", "shop"), "not of the form schema.table"),
+        (("load", "--rate", "-3"), "not a number from 0 on"),
+        (("wait", "--timeout", "nan"), "not a number from 0 on"),
+        (("up", "--bus", "nats"), "invalid choice"),
+    ],
+)
+def test_wrong_values_are_named(parse, capsys, arguments, said):
+    with pytest.raises(SystemExit) as ended:
+        parse(*arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_replicate_takes_several_and_may_be_repeated(parse):

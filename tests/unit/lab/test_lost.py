@@ -51,6 +51,24 @@ def test_an_insert_after_a_collected_delete_follows_it(limit: int, expected: lis
     assert losers(entries, {"one": 0, "two": limit}) == (expected, False)
 
 
+def test_an_insert_whose_key_was_deleted_again_before_its_node_looked():
+    """Its node saw the later tombstone only, and says that nothing was there."""
+    first = version(1, 1)
+    gone = version(2, 2, first.stamp, removed=True)
+    back = version(3, 1)
+    again = version(4, 1, back.stamp, removed=True)
+    last = version(5, 1, again.stamp)
+    assert losers([first, gone, back, again, last]) == ([], False)
+    # Without the second delete the tombstone was there to be seen.
+    assert losers([first, gone, back]) == ([1], False)
+
+
+def test_an_insert_follows_the_delete_of_its_own_region():
+    first = version(1, 2)
+    gone = version(2, 1, first.stamp, removed=True)
+    assert losers([first, gone, version(3, 1)]) == ([], False)
+
+
 def test_a_base_that_was_never_published_hides_what_is_older_and_nothing_else():
     entries = [version(1, 1), version(6, 1), version(9, 2, Stamp(5, 2))]
     assert losers(entries) == ([6], True)

@@ -35,8 +35,10 @@ async def topic_of(directory: Path, *records: list[Any]) -> Topic:
     await writer.open(1.0)
     await writer.append_many([msgspec.msgpack.encode(record) for record in records])
     await writer.close()
-    await bus.close()
-    return await read_topic(directory, "one")
+    try:
+        return await read_topic(bus, "one")
+    finally:
+        await bus.close()
 
 
 async def test_entries_are_decoded(tmp_path: Path):

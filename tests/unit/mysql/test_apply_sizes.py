@@ -5,7 +5,7 @@ from base64 import b64decode
 import pytest
 
 from meshnode.core.change import Table
-from meshnode.core.plan import Ancestry, Form, Plan, Step
+from meshnode.core.plan import Form, Plan, Step
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Halt
@@ -86,7 +86,7 @@ async def test_a_statement_that_the_server_would_not_take_is_not_sent():
 async def test_tombstones_have_the_form_of_the_table_that_is_written():
     """The key's type was widened while the applier ran: the table's digest is still the same."""
     server = Server()
-    applying = Applying(Session(server, "east"), Lookups({}), Ancestry(10, 1), 1_000_000)
+    applying = Applying(Session(server, "east"), Lookups({}), 1_000_000)
     narrow, wide = table("t", FieldType.LONG), table("t", FieldType.LONGLONG)
     assert narrow.digest == wide.digest
     for form, size in ((narrow, 4), (wide, 8)):

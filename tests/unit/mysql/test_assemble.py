@@ -4,13 +4,16 @@ import struct
 from uuid import UUID
 
 import pytest
+import zstandard
 
+from meshnode import limits
 from meshnode.core.change import Transaction
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import Stamp
-from meshnode.errors import Halt
+from meshnode.errors import Halt, Stopped
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.builders import build_event, build_rows, build_table_map
+from meshnode.mysql.collect import PATIENCE
 from meshnode.mysql.events import EventType
 from meshnode.mysql.maps import TableMaps
 from meshnode.mysql.notices import Notices
@@ -95,9 +98,7 @@ def assembler(*skipped: int) -> Assembler:
 
 
 def feed(into: Assembler, *packets: bytes) -> list[Transaction]:
-    for each in packets:
-        into.feed(each)
-    return into.out
+    return list(into.feed(packets))
 
 
 def test_a_transaction_is_its_rows_and_its_tombstones():
@@ -107,7 +108,7 @@ def test_a_transaction_is_its_rows_and_its_tombstones():
         *rows(EventType.WRITE_ROWS, TOMBSTONES, image(1, 20)), XID,
     )  # fmt: skip
 
-    assert (tx.tx_id, tx.part, tx.last, tx.passed) == (f"{SOURCE}:5", 0, True, [f"{SOURCE}:5"])
+    assert (tx.tx_id, tx.part, tx.last, tx.passed) == (f"{SOURCE}:5", 0, True, [(SOURCE, 5)])
     assert [(op.kind, op.rows) for op in tx.ops] == [(2, image(1, 10))]
     assert tx.tombstones == [(DIGEST, wire_key(1), Stamp(20, 1))]
 
@@ -178,6 +179,140 @@ def test_what_stops_the_stream_names_its_transaction_and_can_be_skipped(stopper)
         gtid(6), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(2, 10)), XID,
     ]  # fmt: skip
     (tx,) = feed(assembler(5), *stopper(5), *following)
-    assert tx.passed == [f"{SOURCE}:5", f"{SOURCE}:6"]
+    assert tx.passed == [(SOURCE, 5), (SOURCE, 6)]
     assert [op.rows for op in tx.ops] == [image(2, 10)]
     assert tx.tombstones == []
+
+
+def test_a_transaction_taken_back_can_be_skipped_and_leaves_no_hole_behind():
+    """A ROLLBACK in the log ends the transaction: its GTID counts as passed."""
+    taken_back = [
+        gtid(5), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(1, 10)), query(b"ROLLBACK"),
+    ]  # fmt: skip
+    following = [gtid(6), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(2, 10)), XID]
+    with pytest.raises(Stopped, match=f"{SOURCE}:5.*ROLLBACK"):
+        feed(assembler(), *taken_back)
+
+    (tx,) = feed(assembler(5), *taken_back, *following)
+    assert tx.passed == [(SOURCE, 5), (SOURCE, 6)]
+    assert [op.rows for op in tx.ops] == [image(2, 10)]
+
+    (tx,) = feed(assembler(), gtid(5), BEGIN, query(b"ROLLBACK"), *following)
+    assert tx.passed == [(SOURCE, 5), (SOURCE, 6)], "it touched nothing that is replicated"
+
+
+def test_rows_whose_transaction_has_no_end_are_never_dropped_in_silence():
+    torn = [gtid(5), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(1, 10))]
+    following = [gtid(6), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(2, 10)), XID]
+    with pytest.raises(Stopped, match=f"{SOURCE}:5 has no end"):
+        feed(assembler(), *torn, *following)
+
+    (tx,) = feed(assembler(5), *torn, *following)
+    assert tx.passed == [(SOURCE, 5), (SOURCE, 6)]
+
+
+def test_deletes_that_no_trigger_saw_are_cut_into_parts():
+    """A cascade may delete a million rows, and no tombstone stands between them."""
+    stream = [gtid(5), BEGIN]
+    for key in range(20):
+        stream += rows(EventType.DELETE_ROWS, ROWS, image(key, 10))
+    parts = feed(assembler(), *stream, XID)
+
+    assert [part.part for part in parts] == list(range(len(parts)))
+    assert max(part.size for part in parts) <= PATIENCE * PART_BYTES
+    assert [row[2] for part in parts for op in part.ops for row in op.found] == [
+        wire_key(key) for key in range(20)
+    ]
+
+
+def payload(*events: bytes) -> bytes:
+    """A transaction payload (zstd) of packets that were built with a checksum."""
+    content = b"".join(
+        each[1:10] + (len(each) - 5).to_bytes(4, "little") + each[14:-4] for each in events
+    )
+    packed = zstandard.ZstdCompressor().compress(content)
+    size = b"\xfd" + len(packed).to_bytes(3, "little")
+    return packet(EventType.TRANSACTION_PAYLOAD, b"\x02\x01\x00\x01\x04" + size + b"\0" + packed)
+
+
+def test_a_payload_is_the_transaction_that_it_holds():
+    inside = [BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(1, 10)), XID]
+    (tx,) = feed(assembler(), gtid(5), payload(*inside))
+
+    assert tx.passed == [(SOURCE, 5)]
+    assert [op.rows for op in tx.ops] == [image(1, 10)]
+
+
+def test_a_payload_is_unpacked_only_as_far_as_its_parts_are_taken():
+    """Otherwise a compressed transaction waits in memory with all its rows."""
+    inside = [BEGIN]
+    for key in range(2_000):
+        inside += rows(EventType.WRITE_ROWS, ROWS, image(key, 10))
+    into = assembler()
+    looked_up: list[bytes] = []
+    get = into.maps.get
+    into.maps.get = lambda number: looked_up.append(number) or get(number)
+    parts = into.feed([gtid(5), payload(*inside, XID)])
+
+    for number in range(3):
+        assert next(parts).part == number
+        assert len(looked_up) <= (number + 1) * PART_BYTES // len(image(0, 0)) + 1
+    (*_, last) = parts
+    assert last.last
+    assert last.passed == [(SOURCE, 5)]
+
+
+def test_an_event_with_a_damaged_byte_stops_the_stream():
+    whole = rows(EventType.WRITE_ROWS, ROWS, image(1, 10))
+    for at in (1, 20, 30, len(whole[1]) - 1):
+        damaged = whole[1][:at] + bytes((whole[1][at] ^ 1,)) + whole[1][at + 1 :]
+        with pytest.raises(Halt):
+            feed(assembler(), gtid(5), BEGIN, whole[0], damaged)
+
+
+def test_a_partial_image_behind_full_ones_is_seen():
+    """Rows events are compared with the one before; another bitmap is another event."""
+    full = rows(EventType.UPDATE_ROWS, ROWS, image(1, 10), image(1, 20))
+    key_only = b"\0" + wire_key(2)
+    bare = build_rows(EventType.UPDATE_ROWS, ROWS, 1, 3, b"\x01", b"\x07", [key_only, image(2, 30)])
+    parts = feed(
+        assembler(), gtid(5), BEGIN, *full, packet(EventType.UPDATE_ROWS, bare), *full, XID
+    )
+
+    assert [op.rows for tx in parts for op in tx.ops] == [image(1, 10) + image(1, 20)] * 2
+    assert [(key, alive, stamp) for tx in parts for _, key, alive, stamp in tx.partial] == [
+        (wire_key(2), True, Stamp(30, 1))
+    ]
+
+
+def test_large_before_images_are_cut_to_key_and_stamp(monkeypatch):
+    """An update of a large row need not travel twice, nor a delete of it at all."""
+    monkeypatch.setattr(limits, "BEFORE_IMAGE_BYTES", 40)
+    text = Column("doc", FieldType.BLOB, 4, nullable=False, collation=63)
+    body = build_table_map(ROWS, "shop", "t", (_KEY, text, *_STAMP), (0,))
+
+    def large(key: int, ts: int, doc: bytes) -> bytes:
+        whole = image(key, ts)
+        return whole[:9] + len(doc).to_bytes(4, "little") + doc + whole[9:]
+
+    def event(kind: EventType, *images: bytes) -> bytes:
+        before = None if kind == EventType.WRITE_ROWS else b"\x0f"
+        after = None if kind == EventType.DELETE_ROWS else b"\x0f"
+        return packet(kind, build_rows(kind, ROWS, 1, 4, before, after, images))
+
+    small, big = large(1, 10, b"s"), large(2, 10, b"b" * 50)
+    (tx, plain) = feed(
+        assembler(),
+        gtid(5), BEGIN, packet(EventType.TABLE_MAP, body),
+        event(EventType.UPDATE_ROWS, small, large(1, 20, b"b" * 50), big, large(2, 20, b"c" * 60)),
+        XID,
+        gtid(6), BEGIN, event(EventType.WRITE_ROWS, big), XID,
+    )  # fmt: skip
+
+    assert tx.ops[0].rows == b"".join(
+        (small, large(1, 20, b"b" * 50), large(2, 10, b""), large(2, 20, b"c" * 60))
+    )
+    assert [row[2:5] for row in tx.ops[0].found] == [(wire_key(1), 10, 1), (wire_key(2), 10, 1)]
+    assert tx.shortened and not plain.shortened
+    assert tx.size == len(tx.ops[0].rows)
+    assert plain.ops[0].rows == big, "what is written stays whole"

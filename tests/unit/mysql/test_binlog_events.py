@@ -1,6 +1,7 @@
 """Headers, checksums, payloads and bodies on recorded events."""
 
 import zlib
+from zlib import crc32
 
 import pytest
 import zstandard
@@ -12,7 +13,9 @@ from meshnode.errors import Halt
 from meshnode.mysql import bodies
 from meshnode.mysql.builders import build_event
 from meshnode.mysql.events import (
+    BEFORE_STATUS,
     HEADER_SIZE,
+    INTACT,
     EventClass,
     EventType,
     HeaderFlag,
@@ -118,6 +121,33 @@ def test_a_transaction_that_came_from_elsewhere_has_two_times():
 
 
 @pytest.mark.parametrize("type_", [EventType.GTID, EventType.GTID_TAGGED])
+@pytest.mark.parametrize("before", [0, 20])
+def test_name_and_time_of_a_transaction_alone(type_, before):
+    """What is read of every transaction is what the whole parser says, wherever it stands."""
+    body = of_type(type_)[HEADER_SIZE:]
+    moved = bytearray(body)
+    if type_ == EventType.GTID:
+        moved[42:49] = (5 | 1 << 55).to_bytes(7, "little") + (7).to_bytes(7, "little")
+    for each in (body, bytes(moved)):
+        gtid = bodies.parse_gtid(each)
+        place = (type_, bytes(before) + each + b"more", before, before + len(each))
+        source, number = bodies.parse_gtid_name(*place)
+        assert f"{source}:{number}" == gtid.text
+        assert bodies.parse_commit_us(*place) == gtid.original_commit_us
+
+
+def test_a_cut_name_or_time_is_refused():
+    body = of_type(EventType.GTID)[HEADER_SIZE:]
+    for size in (0, 10, 41):
+        with pytest.raises(MalformedEvent):
+            bodies.parse_gtid_name(EventType.GTID, body, 0, size)
+    assert bodies.parse_commit_us(EventType.GTID, body, 0, 42) == 0, "8.0 and later say it, always"
+    two = body[:42] + (1 << 55).to_bytes(7, "little") + b"\0"
+    with pytest.raises(MalformedEvent):
+        bodies.parse_commit_us(EventType.GTID, two, 0, len(two))
+
+
+@pytest.mark.parametrize("type_", [EventType.GTID, EventType.GTID_TAGGED])
 def test_a_cut_gtid_is_refused(type_):
     body = of_type(type_)[HEADER_SIZE:]
     for size in (0, 1, 10, 30):
@@ -138,6 +168,15 @@ def test_an_unknown_field_of_a_tagged_gtid():
 def test_previous_gtids_with_tags():
     _, event = take_event(bytes.fromhex(fixture()["previous_gtids"]), 0, True)
     assert bodies.parse_previous_gtids(event, 19) == GtidSet(fixture()["executed"])
+
+
+def test_an_event_is_checked_where_it_stands():
+    assert crc32(b"\0", BEFORE_STATUS) == 0
+    for packet in map(bytes.fromhex, fixture()["events"]):
+        assert crc32(b"\0" + packet, BEFORE_STATUS) == INTACT
+        for at in (0, 4, len(packet) // 2, len(packet) - 1):
+            damaged = packet[:at] + bytes((packet[at] ^ 16,)) + packet[at + 1 :]
+            assert crc32(b"\0" + damaged, BEFORE_STATUS) != INTACT
 
 
 def test_rotate():

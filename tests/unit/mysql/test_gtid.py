@@ -16,8 +16,8 @@ GTIDS = st.sets(st.tuples(SOURCES, st.integers(1, 25)), max_size=60)
 
 def made(model: set[tuple[str, int]]) -> GtidSet:
     result = GtidSet()
-    for source, number in model:
-        result.add(f"{source}:{number}")
+    for gtid in model:
+        result.add([gtid])
     return result
 
 
@@ -27,6 +27,14 @@ def members(gtids: GtidSet) -> set[tuple[str, int]]:
         for source, first, last in gtids.intervals()
         for number in range(first, last + 1)
     }
+
+
+@given(st.lists(st.tuples(SOURCES, st.integers(1, 25)), max_size=60))
+def test_adding_many_in_any_order(gtids):
+    result = GtidSet()
+    result.add(gtids)
+    assert members(result) == set(gtids)
+    assert result == made(set(gtids))
 
 
 @given(GTIDS)
@@ -73,7 +81,7 @@ def test_intervals_are_merged_and_ordered(model):
 def test_a_copy_is_independent(model):
     gtids = made(model)
     twin = gtids.copy()
-    twin.add(f"{A}:26")
+    twin.add([(A, 26)])
     assert members(gtids) == model
     assert members(twin) == model | {(A, 26)}
 

@@ -13,6 +13,7 @@ from meshnode.mysql.partialimage import scan_partial
 from meshnode.mysql.rowimage import (
     MalformedRow,
     compile_scanner,
+    cut_before_images,
     fixed_size,
     make_scanner,
     piece_end,
@@ -228,3 +229,25 @@ def test_a_name_cannot_become_code():
     shape = Shape("s'{1/0}", 't"\n)', PLAIN.columns, (0,))
     with pytest.raises(MalformedRow, match="1/0"):
         compile_scanner(shape).scan_write(b"\0", 0, 1)
+
+
+@settings(deadline=None, max_examples=200)
+@given(tables(), st.data(), st.booleans())
+def test_a_cut_before_image_keeps_key_and_stamp_and_the_after_image(table, data, pairs):
+    scan = compile_scanner(table).scan_update if pairs else compile_scanner(table).scan_write
+    every = [True] * len(table.columns)
+    number = data.draw(st.integers(0, 3)) * (2 if pairs else 1)
+    images = [image(data.draw, table, every)[0] for _ in range(number)]
+    longest = data.draw(st.sampled_from([0, 30]))
+    buf = b"".join(images)
+    found = scan(buf, 0, len(buf))
+    cut = cut_before_images(table, buf, found, pairs, longest)
+    again = scan(cut, 0, len(cut))
+
+    assert [row[2:5] for row in again] == [row[2:5] for row in found]
+    for was, now in zip(found, again, strict=True):
+        assert now[1] - now[0] <= was[1] - was[0]
+        if was[1] - was[0] <= longest:
+            assert cut[now[0] : now[1]] == buf[was[0] : was[1]]
+        if pairs:
+            assert cut[now[1] : now[5]] == buf[was[1] : was[5]]

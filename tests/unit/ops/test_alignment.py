@@ -96,3 +96,13 @@ def test_the_order_of_regions_changes_no_outcome(states: list[State]) -> None:
     assert len(actions) == 1
     if actions == {Action.LIFT_ROW}:
         assert len(outcomes) == 1
+
+
+def test_rows_that_a_seed_overrules_are_named_and_only_those_that_nobody_else_would_record() -> (
+    None
+):
+    states = {1: row(0, digest="a"), 2: row(0, digest="b"), 3: row(0, digest="b"), 4: NOTHING}
+    assert decide(states, SINCE, seed=1).losers == (2, 3)
+    assert decide(states, SINCE, seed=3).losers == (1,)
+    # Over another version the applier sees that its row was not known, and records it.
+    assert decide({1: row(0), 2: row(5, 2, "b")}, SINCE, seed=1).losers == ()

@@ -3,11 +3,12 @@
 import pytest
 
 from meshnode.ops.status import rates, read_body
-from meshnode.ops.status_view import render
+from meshnode.ops.status_view import render, show
 from meshnode.ops.verdict import (
     ActorStatus,
     Letters,
     PairStatus,
+    Paused,
     RegionStatus,
     Status,
     gc_held,
@@ -109,6 +110,10 @@ def test_what_stands_is_named_with_its_region(changes: dict, words: str) -> None
         ({"actors": [ActorStatus("applier east", "retrying", "deadlock")]}, "retrying: deadlock"),
         ({"actors": [ActorStatus("applier east", "waiting", "shape")]}, "waiting: shape"),
         ({"mend": 3}, "3 rows wait to be mended"),
+        (
+            {"retention": 7200.0, "retention_left": {1: 3599.0, 2: 3600.0}},
+            "forgets what is unread of east in 1.0 h (it keeps records for 2 h)",
+        ),
     ],
 )
 def test_what_runs_but_is_odd_is_a_warning(changes: dict, words: str) -> None:
@@ -181,11 +186,13 @@ def test_the_body_of_a_heartbeat_is_taken_as_it_is_written() -> None:
     shown = region("east", actors=[])
     read_body(
         '{"v": 1, "node": "0.1.0", "digest": "d", "applied": {"2": [7, 8, "00ff", 9]},'
+        ' "retention": 7200.0, "retention_left": {"2": 60.5},'
         ' "counts": {"lifts": 3}, "actors": [{"name": "applier west", "state": "halted",'
         ' "reason": "gap", "remedy": "look", "since": 12.5, "restarts": 2}]}',
         shown,
     )
     assert (shown.node, shown.digest, shown.counts) == ("0.1.0", "d", {"lifts": 3})
+    assert (shown.retention, shown.retention_left) == (7200.0, {2: 60.5})
     assert shown.actors == [ActorStatus("applier west", "halted", "gap", "look", 12.5, 2)]
 
 
@@ -224,3 +231,56 @@ def test_the_view_shows_lags_verdict_and_remedies() -> None:
 def test_every_stamp_is_a_moment() -> None:
     assert moment(0) == "1970-01-01 00:00:00Z"
     assert moment(2**64 - 1) == "586524-01-19 08:01:49Z"
+
+
+def test_a_paused_peer_is_named_once_and_instead_of_its_lag() -> None:
+    held = {"lag": 500.0, "paused": Paused(1_700_000_000.0, "ticket 4711")}
+    status = mesh(pairs={("east", "west"): held})
+    (problem,) = status.problems
+    assert problem.region == "west"
+    assert problem.what == ("east is paused by an operator since 2023-11-14 22:13:20Z: ticket 4711")
+    assert problem.remedy == "meshnode resume east --region west"
+
+
+def test_a_pause_is_told_also_while_the_node_is_away() -> None:
+    held = {"paused": Paused(1_700_000_000.0)}
+    status = mesh({"west": {"wall_us": NOW - 60 * SECOND}}, {("east", "west"): held})
+    told = [problem.what for problem in status.problems if problem.region == "west"]
+    assert "east is paused by an operator since 2023-11-14 22:13:20Z" in told
+    assert any(what.startswith("no heartbeat for 60 s") for what in told)
+
+
+def test_a_finding_stays_on_one_line_where_no_terminal_reads() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    reason = "transaction a:7 " + "is a long story " * 30 + "on a replicated table"
+    halted = ActorStatus(
+        "tailer", "halted", reason, "see docs/OPERATING.md " * 20 + "to the end", 1.0
+    )
+    text = StringIO()
+    show(mesh({"west": {"actors": [halted]}}), Console(file=text, width=160))
+    lines = text.getvalue().splitlines()
+    assert any("tailer halted" in line and line.endswith(reason) for line in lines)
+    assert any("remedy: see" in line and line.endswith("to the end") for line in lines)
+
+
+def test_tables_that_wait_for_init_are_named_but_do_not_diverge() -> None:
+    tables = [f"app.t{number}" for number in range(7)]
+    status = mesh({"west": {"unreplicated": tables}, "east": {"unreplicated": tables[:1]}})
+    assert status.converged
+    (warning,) = status.warnings
+    assert set(warning.region.split(", ")) == {"east", "west"}
+    assert warning.what == (
+        "7 tables that the topology names are not replicated:"
+        " app.t0, app.t1, app.t2, app.t3, app.t4 and 2 more"
+    )
+
+
+def test_keys_that_init_left_are_one_finding_for_all_regions() -> None:
+    status = mesh({"west": {"unsettled": {"app.t": 3}}, "east": {"unsettled": {"app.t": 3}}})
+    (problem,) = status.problems
+    assert not status.converged
+    assert set(problem.region.split(", ")) == {"east", "west"}
+    assert problem.what.startswith("3 keys of app.t were left as they are")

@@ -1,0 +1,38 @@
+"""How much of what waits is applied in one transaction."""
+
+from collections.abc import Iterable
+
+from meshnode.actors.intake import Ready
+
+APART_ROWS = 500
+"""From so many rows on a batch ends where runs end or begin: together they go the long way."""
+
+
+def next_batch(pending: Iterable[Ready], items: int, most_rows: int) -> list[Ready]:
+    """The next batch: whole items of one format, one form of each table, within budget."""
+    batch: list[Ready] = []
+    rows = 0
+    forms: dict[str, object] = {}
+    format_bytes = b""
+    runs = False
+    for ready in pending:
+        if batch and (
+            len(batch) >= items
+            or rows + ready.rows > most_rows
+            or ready.huge is not None
+            or batch[0].huge is not None
+            or ready.refusal is not None
+            or (ready.format and format_bytes and ready.format != format_bytes)
+        ):
+            break
+        if any(forms.setdefault(table.digest, table) is not table for table in ready.used):
+            break
+        if ready.rows:
+            run = ready.segments is not None
+            if rows >= APART_ROWS and run != runs:
+                break
+            runs = run
+        batch.append(ready)
+        rows += ready.rows
+        format_bytes = format_bytes or ready.format
+    return batch
