@@ -3,7 +3,7 @@
 Two pairs of regions stand at the same time, one on the file bus and one on a Kafka broker
 of its own that flushes every append, as the file bus does.  They are measured in
 turns, so what else the machine does meanwhile befalls both alike; the nodes of the pair that
-is not measured are down.
+is not measured are down.  Both are warmed up first: a Java broker begins several times slower.
 
 ``latency`` is that of `bench.latency`, ``catchup`` that of `bench.catchup` (both nodes
 start behind a binary log that nobody has read), and ``unread`` a region that was away alone:
@@ -32,6 +32,8 @@ from meshnode.lab.kafka_jars import why_no_kafka
 BUSES = ("file", "kafka")
 ABOVE_FILE_MS = 10.0
 TO_FILE = 0.9
+WARM_UP_FIRST, WARM_UP_ROWS = 1_000_000_000, 5_000
+WARM_UP_SECONDS = 15.0
 
 
 class Side:
@@ -84,13 +86,15 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
             await side.prepare()
         rounds: list[dict[str, dict[str, Any]]] = []
         single = bulk = 0
+        for side in sides:
+            # A Java broker's first thousands of requests take several times as long as later ones.
+            progress(f"warm-up of {side.bus}, not counted")
+            side.bench.measure("insert_single", WARM_UP_FIRST, WARM_UP_ROWS, 1)
+            side.latency(args.rate, WARM_UP_SECONDS)
         for number in range(args.rounds):
             found: dict[str, dict[str, Any]] = {bus: {} for bus in BUSES}
             # Whoever is second finds the machine as the first has left it: so take turns at that.
             order = sides if number % 2 == 0 else sides[::-1]
-            for side in order:
-                progress(f"round {number + 1}: latency on {side.bus}")
-                found[side.bus]["latency"] = side.latency(args.rate, args.seconds)
             for name, how, procedure, first, count, unit in (
                 ("catchup_one_row", "measure", "insert_single", single, args.transactions, 1),
                 ("catchup_bulk", "measure", "insert_bulk", bulk, args.rows, PER_TRANSACTION),
@@ -107,6 +111,9 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
                         measured = side.unread(procedure, first, count, unit)
                     progress(f"  {measured['per_second']} a second")
                     found[side.bus][name] = measured
+            for side in order:
+                progress(f"round {number + 1}: latency on {side.bus}")
+                found[side.bus]["latency"] = side.latency(args.rate, args.seconds)
             single += 2 * args.transactions
             bulk += args.rows
             rounds.append(found)

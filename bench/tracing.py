@@ -1,52 +1,51 @@
 """What tracing costs the nodes: their processor time for the same work, with it and without.
 
-Clients insert rows into region one, each in a transaction of its own, while no node runs;
-then the nodes are started, publish and apply them.  Measured is the processor time of both
-node processes, sending threads included, from when both have claimed their regions until all
-is applied and the spans are sent.  So both sides do the same work in full batches, where a
-transaction costs least and tracing weighs most.  Rounds with and without
-``[tracing]`` alternate, so that a slow spell of the machine does not count for one side.  Spans
-go to an endpoint in this process, which takes requests and does nothing else.
+Both nodes run in this process.  Region one commits stretches of one-row transactions, by
+a stored procedure, and region two applies them; between two stretches the observers of both
+nodes are taken away or put back, so that neighbouring stretches differ in nothing else and
+a slow spell of the machine counts for both sides.  Measured is the processor time of
+the whole process for each stretch, until all is applied and the spans are sent: the nodes, the
+sending threads, the endpoint that takes the spans, and what looks for the end.
 
-    python -m bench.tracing [--rounds N] [--transactions N] [--ratio R]
+    python -m bench.tracing [--stretches N] [--transactions N] [--ratio R]
 
-prints one JSON object: processor time in microseconds a transaction, median and least of the
-rounds, and what tracing adds in per cent.  Exit code 1 if spans are missing or the
-regions differ.
+prints one JSON object: processor time in microseconds a transaction, medians, and what tracing
+adds in per cent, as the median over pairs of neighbouring stretches.  Exit code 1
+if spans are missing or the regions differ.
 """
 
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import statistics
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
+import uvloop
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from bench.pair import (
-    NAMES,
-    ROW,
-    SCHEMA,
-    TABLE,
-    Cpu,
-    Pair,
-    Server,
-    machine,
-    pair_of,
-    progress,
-    relaxed,
-)
-from meshnode.topology import Tracing, render
+from bench.pair import NAMES, ROW, SCHEMA, TABLE, Pair, machine, pair_of, progress, relaxed
+from meshnode.actors.observer import StreamUnobserved, Unobserved
+from meshnode.node import Node
+from meshnode.topology import Limits, Tracing
 
-CLIENTS = 4
 TARGET_PERCENT = 3.0
-SENT_SECONDS = 5.5
-"""The queue is emptied every 5 s."""
+FILL = f"""
+CREATE PROCEDURE {SCHEMA}.fill(first BIGINT, count BIGINT)
+BEGIN
+    DECLARE n BIGINT DEFAULT first;
+    WHILE n < first + count DO
+        INSERT INTO {SCHEMA}.traced VALUES ({ROW.format(id="n")});
+        SET n = n + 1;
+    END WHILE;
+END
+"""
 
 
 class Endpoint:
@@ -93,50 +92,49 @@ def listening() -> Iterator[Endpoint]:
         thread.join()
 
 
-def insert(server: Server, first: int, count: int) -> None:
-    """Insert the rows ``first..`` by ``CLIENTS`` connections, one row a transaction.
+class Watched:
+    """Two running nodes whose observers come and go."""
 
-    The writing is not what is measured, so it need not be durable.
-    """
+    def __init__(self, pair: Pair, tracing: Tracing) -> None:
+        self.pair = pair
+        # A faster pulse: a stretch ends with a few heartbeats, which do not count for a side.
+        topology = msgspec.structs.replace(
+            pair.topology, tracing=tracing, limits=Limits(heartbeat_seconds=0.2)
+        )
+        self.nodes = [Node(topology, None, name) for name in NAMES]
+        self.tasks = [asyncio.create_task(node.run()) for node in self.nodes]
+        self.written = 0
 
-    def client(number: int) -> None:
-        with server.connect() as sql, sql.cursor() as cursor:
-            for at in range(first + number, first + count, CLIENTS):
-                cursor.execute(f"INSERT INTO {SCHEMA}.traced VALUES ({ROW.format(id=at)})")
+    def observe(self, on: bool) -> None:
+        """Put the tracers in their places, or nobody."""
+        for node in self.nodes:
+            board = node.board
+            board.observer = node.tracer if on else Unobserved()
+            for peer in node.topology.peers(node.region.name):
+                board.peer(peer.id).observer = (
+                    node.tracer.stream(peer) if on else StreamUnobserved()
+                )
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    with relaxed(server):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    async def stretch(self, on: bool, count: int) -> float:
+        """Processor time in microseconds a transaction, of ``count``."""
+        await asyncio.to_thread(self.pair.settle)
+        self.observe(on)
+        begun = time.process_time()
+        await asyncio.to_thread(self._work, count)
+        for node in self.nodes:
+            await asyncio.to_thread(node.tracer.outlet.flush)
+        return (time.process_time() - begun) / count * 1e6
 
+    def _work(self, count: int) -> None:
+        with self.pair.servers[0].connect() as sql, sql.cursor() as cursor:
+            cursor.execute(f"CALL {SCHEMA}.fill({self.written}, {count})")
+        self.written += count
+        self.pair.settle()
 
-def measure(pair: Pair, tracing: Tracing | None, first: int, count: int) -> dict[str, float]:
-    """Processor time of each node, in microseconds a transaction."""
-    topology = msgspec.structs.replace(pair.topology, tracing=tracing)
-    (pair.folder / "mesh.toml").write_text(render(topology))
-    insert(pair.servers[0], first, count)
-    pair.start_nodes()
-    cpu = Cpu({node.region: node.pid for node in pair.nodes})
-    pair.settle()
-    # Both sides wait for the spans, so that heartbeats count alike.
-    threading.Event().wait(SENT_SECONDS)
-    used = cpu.used()
-    pair.stop_nodes()
-    return {name: seconds / count * 1e6 for name, seconds in used.items()}
-
-
-def summary(rounds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Median and least of the rounds: what others do on the machine can only add."""
-    whole = [each | {"both": sum(each.values())} for each in rounds]
-    return {
-        name: {
-            "median": round(statistics.median(each[name] for each in whole), 1),
-            "least": round(min(each[name] for each in whole), 1),
-        }
-        for name in (*NAMES, "both")
-    }
+    async def stop(self) -> None:
+        for node in self.nodes:
+            node.supervisor.stop()
+        await asyncio.gather(*self.tasks)
 
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,27 +143,41 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
     with listening() as endpoint, pair_of((), folder=args.dir) as pair:
         await pair.start_servers()
         await pair.install(TABLE.format(name=table))
-        settings = {"without": None, "with": Tracing(endpoint.url, args.ratio)}
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in settings}
-        first = 0
-        for number in range(args.rounds):
-            # Each side goes first as often as the other.
-            for name in sorted(settings, reverse=bool(number % 2)):
-                rounds[name].append(measure(pair, settings[name], first, args.transactions))
-                first += args.transactions
-                progress(f"round {number + 1} {name}: {rounds[name][-1]}")
-        found = {name: summary(each) for name, each in rounds.items()}
+        with pair.servers[0].connect() as sql, sql.cursor() as cursor:
+            cursor.execute(FILL)
+        watched = Watched(pair, Tracing(endpoint.url, args.ratio))
+        # As in a process of its own.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        pairs: list[tuple[float, float]] = []
+        with relaxed(pair.servers[0]), relaxed(pair.servers[1]):
+            await watched.stretch(True, args.transactions)
+            for number in range(args.stretches):
+                # Each side goes first as often as the other.
+                first = bool(number % 2)
+                found = {
+                    on: await watched.stretch(on, args.transactions) for on in (first, not first)
+                }
+                pairs.append((found[False], found[True]))
+                progress(
+                    f"stretch {number + 1}: without {found[False]:.1f}, with {found[True]:.1f}"
+                )
+        await watched.stop()
         checksums = pair.checksums(table)
+        added = sorted((after / before - 1) * 100 for before, after in pairs)
         return {
             "benchmark": "tracing",
             **machine(pair),
             "ratio": args.ratio,
             "transactions": args.transactions,
-            "rounds": args.rounds,
-            "cpu_us_per_transaction": found,
+            "stretches": args.stretches,
+            "cpu_us_per_transaction": {
+                "without": round(statistics.median(before for before, _ in pairs), 1),
+                "with": round(statistics.median(after for _, after in pairs), 1),
+            },
             "added_percent": {
-                of: round((found["with"]["both"][of] / found["without"]["both"][of] - 1) * 100, 1)
-                for of in ("median", "least")
+                "median": round(statistics.median(added), 1),
+                "quartiles": [round(each, 1) for each in statistics.quantiles(added, n=4)],
             },
             "target_percent": TARGET_PERCENT,
             "spans": endpoint.spans(),
@@ -180,11 +192,11 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=4, metavar="N", help="of each side")
-    parser.add_argument("--transactions", type=int, default=40_000, metavar="N", help="in a round")
+    parser.add_argument("--stretches", type=int, default=30, metavar="N", help="of each side")
+    parser.add_argument("--transactions", type=int, default=3000, metavar="N", help="in a stretch")
     parser.add_argument("--ratio", type=float, default=0.01, metavar="R", help="share recorded")
     parser.add_argument("--dir", default=None, help="where the servers' files go for the time")
-    found = asyncio.run(run(parser.parse_args()))
+    found = uvloop.run(run(parser.parse_args()))
     print(json.dumps(found, indent=1))
     return 0 if found["spans"] and found["same"] else 1
 

@@ -15,15 +15,14 @@ before it is the one the position names.
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from meshnode.bus.appends import Appends
 from meshnode.bus.log import LogOptions, TopicLog
 from meshnode.bus.port import (
-    BusBroken,
     Corrupt,
     Position,
     PositionAhead,
@@ -43,8 +42,8 @@ from meshnode.bus.segment import (
     list_segments,
 )
 from meshnode.bus.watch import FileWatcher
-from meshnode.errors import MeshError, Refused, Retry
-from meshnode.limits import FRAME_MAX_BYTES, KIB, MIB
+from meshnode.errors import Refused, Retry
+from meshnode.limits import KIB, MIB
 
 GROUP_BYTES = 8 * MIB
 """Appends that wait together share an fsync up to this size."""
@@ -114,9 +113,7 @@ class FileWriter:
         self._options = options
         self._log: TopicLog | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[tuple[Sequence[bytes], asyncio.Future[list[Position]]]] = deque()
-        self._flushing: asyncio.Task[None] | None = None
-        self._failure: MeshError | None = None
+        self._appends: Appends | None = None
 
     async def open(self, timeout: float) -> Position:
         await self.close()
@@ -139,27 +136,21 @@ class FileWriter:
             thread.submit(log.close)
             thread.shutdown(wait=False)
             raise
-        self._log, self._thread, self._failure = log, thread, None
+        self._log, self._thread = log, thread
+
+        async def send(payloads: list[bytes]) -> list[Position]:
+            return await loop.run_in_executor(thread, log.append, payloads)
+
+        self._appends = Appends(str(self._topic), send, GROUP_BYTES)
         return end
 
     async def append(self, payload: bytes) -> Position:
         return (await self.append_many([payload]))[0]
 
     async def append_many(self, payloads: Sequence[bytes]) -> list[Position]:
-        for payload in payloads:
-            if len(payload) > FRAME_MAX_BYTES:
-                raise Refused(f"a record of {len(payload)} bytes is over {FRAME_MAX_BYTES}")
-        if self._failure is not None:
-            raise self._failure
-        if self._log is None:
+        if self._appends is None:
             raise RuntimeError(f"{self._topic}: append without an open writer")
-        if not payloads:
-            return []
-        done: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((payloads, done))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush(self._log, self._thread))
-        return await done
+        return await self._appends.put(payloads)
 
     async def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
         if self._log is None:
@@ -168,55 +159,16 @@ class FileWriter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
-        flushing, thread, log = self._flushing, self._thread, self._log
-        self._flushing = self._thread = self._log = None
-        if thread is not None and log is not None:
+        appends, thread, log = self._appends, self._thread, self._log
+        self._appends = self._thread = self._log = None
+        if appends is not None and thread is not None and log is not None:
             # Whoever is cancelled here must not leave the lock held.
-            await asyncio.shield(asyncio.create_task(self._finish(flushing, thread, log)))
+            await asyncio.shield(asyncio.create_task(self._finish(appends, thread, log)))
 
-    async def _finish(
-        self, flushing: asyncio.Task[None] | None, thread: ThreadPoolExecutor, log: TopicLog
-    ) -> None:
-        if flushing is not None:
-            await asyncio.wait({flushing})
+    async def _finish(self, appends: Appends, thread: ThreadPoolExecutor, log: TopicLog) -> None:
+        await appends.finish()
         await asyncio.get_running_loop().run_in_executor(thread, log.close)
         thread.shutdown(wait=False)
-
-    async def _flush(self, log: TopicLog, thread: ThreadPoolExecutor | None) -> None:
-        """Write what waits, group by group, until nothing does."""
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            group = self._next_group()
-            payloads = [payload for some, _ in group for payload in some]
-            try:
-                positions = await loop.run_in_executor(thread, log.append, payloads)
-            except Exception as error:
-                self._failure = (
-                    error
-                    if isinstance(error, MeshError)
-                    else BusBroken(f"{self._topic}: {error!r}")
-                )
-                # Those behind must fail too: a record never follows one that failed.
-                for _, done in [*group, *self._waiting]:
-                    if not done.done():
-                        done.set_exception(self._failure)
-                self._waiting.clear()
-                return
-            taken = 0
-            for some, done in group:
-                if not done.done():
-                    done.set_result(positions[taken : taken + len(some)])
-                taken += len(some)
-
-    def _next_group(self) -> list[tuple[Sequence[bytes], asyncio.Future[list[Position]]]]:
-        group = [self._waiting.popleft()]
-        size = sum(map(len, group[0][0]))
-        while self._waiting:
-            size += sum(map(len, self._waiting[0][0]))
-            if size > GROUP_BYTES:
-                break
-            group.append(self._waiting.popleft())
-        return group
 
 
 class FileReader:

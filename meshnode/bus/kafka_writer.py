@@ -15,12 +15,12 @@ been acknowledged, and never after.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from zlib import crc32
 
 from aiokafka.protocol.produce import ProduceRequest
 
+from meshnode.bus.appends import Appends
 from meshnode.bus.kafka_link import Cluster, Link, init_producer
 from meshnode.bus.kafka_reader import find_end
 from meshnode.bus.kafka_record import (
@@ -33,9 +33,9 @@ from meshnode.bus.kafka_record import (
     pack,
 )
 from meshnode.bus.kafka_topic import TopicSettings, open_topic
-from meshnode.bus.port import BusBroken, Position, Retained
-from meshnode.errors import MeshError, Refused, Retry
-from meshnode.limits import FRAME_MAX_BYTES, KIB, MIB
+from meshnode.bus.port import Position, Retained
+from meshnode.errors import Refused, Retry
+from meshnode.limits import KIB, MIB
 
 BATCH_BYTES = 1 * MIB
 """Appends that wait together share a batch up to this size; a longer message goes alone."""
@@ -69,9 +69,7 @@ class KafkaWriter:
                 f"max_message_bytes is {settings.max_message_bytes}", "make it 1 MiB or more"
             )
         self._line: _Line | None = None
-        self._waiting: deque[tuple[Sequence[bytes], asyncio.Future[list[Position]]]] = deque()
-        self._flushing: asyncio.Task[None] | None = None
-        self._failure: MeshError | None = None
+        self._appends: Appends | None = None
 
     async def open(self, timeout: float) -> Position:
         """Become the writer at once: a predecessor is shut out, so ``timeout`` is not needed.
@@ -86,78 +84,39 @@ class KafkaWriter:
         except BaseException:
             link.close()
             raise
-        self._line, self._failure = _Line(link, producer), None
+        self._line = line = _Line(link, producer)
+
+        async def send(payloads: list[bytes]) -> list[Position]:
+            try:
+                return await self._send(line, payloads)
+            except Exception:
+                line.link.close()
+                raise
+
+        self._appends = Appends(self._topic, send, BATCH_BYTES)
         return end.encode()
 
     async def append(self, payload: bytes) -> Position:
         return (await self.append_many([payload]))[0]
 
     async def append_many(self, payloads: Sequence[bytes]) -> list[Position]:
-        for payload in payloads:
-            if len(payload) > FRAME_MAX_BYTES:
-                raise Refused(f"a record of {len(payload)} bytes is over {FRAME_MAX_BYTES}")
-        if self._failure is not None:
-            raise self._failure
-        if self._line is None:
+        if self._appends is None:
             raise RuntimeError(f"{self._topic}: append without an open writer")
-        if not payloads:
-            return []
-        done: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((payloads, done))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush(self._line))
-        return await done
+        return await self._appends.put(payloads)
 
     async def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
         """Nothing: the broker forgets by the topic's own retention."""
         return Retained(0, 0, 0)
 
     async def close(self) -> None:
-        flushing, line = self._flushing, self._line
-        self._flushing = self._line = None
-        if line is None:
+        appends, line = self._appends, self._line
+        self._appends = self._line = None
+        if appends is None or line is None:
             return
         try:
-            if flushing is not None:
-                await asyncio.wait({flushing})
+            await appends.finish()
         finally:
             line.link.close()
-
-    async def _flush(self, line: "_Line") -> None:
-        """Send what waits, group by group, until nothing does."""
-        while self._waiting:
-            group = self._next_group()
-            payloads = [payload for some, _ in group for payload in some]
-            try:
-                positions = await self._send(line, payloads)
-            except Exception as error:
-                self._failure = (
-                    error
-                    if isinstance(error, MeshError)
-                    else BusBroken(f"{self._topic}: {error!r}", "report this with the log")
-                )
-                line.link.close()
-                # Those behind must fail too: a record never follows one that failed.
-                for _, done in [*group, *self._waiting]:
-                    if not done.done():
-                        done.set_exception(self._failure)
-                self._waiting.clear()
-                return
-            taken = 0
-            for some, done in group:
-                if not done.done():
-                    done.set_result(positions[taken : taken + len(some)])
-                taken += len(some)
-
-    def _next_group(self) -> list[tuple[Sequence[bytes], asyncio.Future[list[Position]]]]:
-        group = [self._waiting.popleft()]
-        size = sum(map(len, group[0][0]))
-        while self._waiting:
-            size += sum(map(len, self._waiting[0][0]))
-            if size > BATCH_BYTES:
-                break
-            group.append(self._waiting.popleft())
-        return group
 
     async def _send(self, line: "_Line", payloads: list[bytes]) -> list[Position]:
         """Send ``payloads`` in order; the position after each."""

@@ -12,7 +12,7 @@ from meshnode.lab.kafka_jars import why_no_kafka
 
 MESHNODE = (sys.executable, "-m", "meshnode.cli", "lab")
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,6 @@ def lab(folder: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_the_demo_converges_with_a_broker_in_each_region(mysqld, tmp_path: Path) -> None:
     folder = tmp_path / "l"
     told = lab(folder, "demo", "--bus", "kafka-mesh", "--regions", "3", "--seconds", "5", "--json")
