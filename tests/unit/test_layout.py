@@ -196,3 +196,9 @@ def test_files_speak_of_the_project_only():
 def test_the_topologies_that_are_shipped_load(path):
     topology = load(path)
     assert topology.regions
+
+
+def test_no_two_tests_share_a_file_name() -> None:
+    """pytest imports test files by their base name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
