@@ -1,8 +1,8 @@
 """Passwords of the accounts in MySQL and Kafka, read when they are needed.
 
 Theory of operation.  A topology names for each account an environment variable or
-a file.  :func:`secrets` reads it at the moment of a connection, so that a rotated
-password needs no restart and a command asks only for the accounts that it uses.
+a file.  :func:`secrets` reads it when it is asked for, so that a command needs only the
+accounts that it uses; a node reads those of its region when it starts.
 A file that other users of the machine can read or change is refused: it is no
 secret any more.  No error and no ``repr`` shows a password.
 """

@@ -10,8 +10,6 @@ from meshnode.lab.wan import Wan, WanBus
 from meshnode.tls import client_context
 from meshnode.topology import Kafka, Topology
 
-HOUR_SECONDS = 3600.0
-
 
 def make_bus(topology: Topology, region: str) -> Bus:
     """The bus of the topology as ``region`` sees it."""
@@ -52,7 +50,7 @@ def _kafka(topology: Topology) -> Bus:
     settings = TopicSettings(
         replication_factor=kafka.replication_factor,
         min_insync_replicas=kafka.min_insync_replicas,
-        retention_seconds=kafka.retention_hours * HOUR_SECONDS,
+        retention_seconds=kafka.retention_seconds,
         retention_bytes=kafka.retention_bytes,
         max_message_bytes=kafka.max_message_bytes,
         compression=kafka.compression,

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from meshnode.ops.tracing import Tracer
 
 AWAY_SECONDS = 2.0
-HOUR_SECONDS = 3600.0
 
 log = logging.getLogger("meshnode")
 
@@ -72,7 +71,7 @@ class Node:
         ]  # fmt: skip
         self.view = watcher.view
         if topology.bus.kind == "kafka":
-            seconds = (topology.bus.kafka or Kafka()).retention_hours * HOUR_SECONDS
+            seconds = (topology.bus.kafka or Kafka()).retention_seconds
             peers = topology.peers(region.name)
             actors.append(Retention(peers, seconds, self.bus, board))
         return actors

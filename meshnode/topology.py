@@ -220,6 +220,10 @@ class Kafka(Struct, frozen=True):
     max_message_bytes: _whole(64 * limits.KIB, 256 * limits.MIB, "bytes") = 4 * limits.MIB
     compression: Literal["zstd", "lz4", "none"] = "zstd"
 
+    @property
+    def retention_seconds(self) -> float:
+        return self.retention_hours * 3600
+
 
 class Bus(Struct, frozen=True):
     """The bus: for "file", a folder and how much of each region's log is kept there."""

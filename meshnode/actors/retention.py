@@ -48,12 +48,11 @@ class Retention(Actor):
     async def look(self, peer: int, reader: BusReader) -> None:
         """Note what is left for ``peer``; nothing when it cannot be known now."""
         progress = self.board.peers[peer]
-        ask = getattr(reader, "unread_age", None)
-        if ask is None or not progress.position:
+        if not progress.position:
             return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                age = await ask(progress.position, time.time())
+                age = await reader.unread_age(progress.position, time.time())
         except RetentionPassed:
             progress.retention_left = 0.0
         except (MeshError, TimeoutError):

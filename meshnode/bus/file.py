@@ -216,6 +216,10 @@ class FileReader:
     async def end(self) -> Position:
         return (await self._first_mark()).place.encode()
 
+    async def unread_age(self, position: Position, now: float) -> float | None:
+        """None: what some member has not applied is not forgotten for its age."""
+        return None
+
     async def close(self) -> None:
         self._segment = None
         self._mark_file.close()

@@ -161,6 +161,14 @@ class BusReader(Protocol):
         """Return the position after the newest readable record."""
         ...
 
+    async def unread_age(self, position: Position, now: float) -> float | None:
+        """How long ago (seconds) the record after ``position`` was appended; None if there is none.
+
+        ``now`` in seconds since 1970.  None also where what is unread is kept whatever its age.
+        Errors: as `read`.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back what the reader holds. Repeatable; no `read` may be under way."""
         ...

@@ -128,14 +128,13 @@ class Ancestry:
         self,
         table: Table,
         keys: Sequence[bytes],
-        stamps: Iterable[tuple[int, int]],
-        bases: Iterable[tuple[int, int]],
+        stamps: Sequence[tuple[int, int]],
+        bases: Sequence[tuple[int, int]],
     ) -> None:
         """The same of many keys of one table."""
         if self._count + len(keys) > self.capacity // 2:
             self._old, self._young, self._count = self._young, {}, 0
             self._old_bases, self._young_bases = self._young_bases, {}
-        bases = list(bases)
         self._young.setdefault(table.digest, {}).update(zip(zip(keys, stamps), bases))
         self._young_bases.setdefault(table.digest, set()).update(zip(keys, bases))
         self._count += len(keys)

@@ -67,7 +67,7 @@ _DEFAULTS = {
 }
 
 
-class Broker:
+class Broker(processes.Found):
     """A broker whose files all lie in ``directory``.
 
     ``protocol`` is the security protocol of the clients' listener, whose name is CLIENTS;
@@ -132,16 +132,6 @@ class Broker:
     def log(self) -> Path:
         return self.directory / "broker.log"
 
-    @property
-    def pid(self) -> int | None:
-        """The process id of the running broker (frozen counts); None while it does not run."""
-        pid = processes.read_pid(self._pid_file)
-        return pid if processes.lives(pid, self._marker) else None
-
-    @property
-    def running(self) -> bool:
-        return self.pid is not None
-
     def start(self, seconds: float = START_SECONDS) -> None:
         """Start the broker and wait until it serves clients; nothing if it runs already.
 
@@ -180,18 +170,14 @@ class Broker:
         """Freeze the broker (SIGSTOP) and wait until it stands still: connections stay open and
         nothing answers.
         """
-        pid = processes.read_pid(self._pid_file)
-        if not processes.send(pid, self._marker, signal.SIGSTOP):
+        pid = self.pid
+        if not self._send(signal.SIGSTOP):
             raise Refused(f"the broker in {self.directory} does not run", "start it first")
         # Its threads are stopped one by one, and until then some of them still answer.
         for _ in processes.until(time.monotonic() + FREEZE_SECONDS):
             if not self.running or _stands_still(pid):
                 return
         raise Retry(f"the broker in {self.directory} has not frozen in {FREEZE_SECONDS:g} s")
-
-    def resume(self) -> None:
-        """Let a frozen broker go on (SIGCONT); nothing if it is not frozen or down."""
-        processes.send(processes.read_pid(self._pid_file), self._marker, signal.SIGCONT)
 
     async def start_async(self, seconds: float = START_SECONDS) -> None:
         """``start`` in a thread."""
@@ -295,9 +281,6 @@ class Broker:
     @property
     def _pid_file(self) -> Path:
         return self.directory / "process.pid"
-
-    def _end(self, number: signal.Signals, seconds: float) -> bool:
-        return processes.end(processes.read_pid(self._pid_file), self._marker, number, seconds)
 
 
 def _stands_still(pid: int | None) -> bool:

@@ -17,7 +17,7 @@ STOP_SECONDS = 20.0
 """A node drains within this; then it is killed."""
 
 
-class Node:
+class Node(processes.Found):
     """``meshnode run`` for ``region`` with the file ``topology``; its files lie in ``folder``."""
 
     def __init__(self, region: str, topology: Path, folder: Path) -> None:
@@ -29,16 +29,6 @@ class Node:
     def log(self) -> Path:
         """What the node prints; each start appends."""
         return self.folder / f"{self.region}.log"
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the running node; None while it does not run."""
-        pid = processes.read_pid(self._pid_file)
-        return pid if processes.lives(pid, self._marker) else None
-
-    @property
-    def running(self) -> bool:
-        return self.pid is not None
 
     def start(self, die_with_parent: bool = False) -> None:
         """Start the process if it does not run; returns before it is ready."""
@@ -56,14 +46,14 @@ class Node:
 
     def stop(self, seconds: float = STOP_SECONDS) -> bool:
         """Ask the node to drain and end; kill it after ``seconds``.  Whether it ended by itself."""
-        if processes.end(self._read_pid(), self._marker, signal.SIGTERM, seconds):
+        if self._end(signal.SIGTERM, seconds):
             return True
         self.kill()
         return False
 
     def kill(self) -> None:
         """End the process as a crash does, and wait until it has ended."""
-        if not processes.end(self._read_pid(), self._marker, signal.SIGKILL, 30.0):
+        if not self._end(signal.SIGKILL, 30.0):
             raise Retry(f"the killed node of {self.region} has not ended within 30 s")
 
     async def stop_async(self) -> bool:
@@ -85,6 +75,3 @@ class Node:
     @property
     def _pid_file(self) -> Path:
         return self.folder / f"{self.region}.pid"
-
-    def _read_pid(self) -> int | None:
-        return processes.read_pid(self._pid_file)

@@ -136,6 +136,40 @@ def end(pid: int | None, marker: str, number: signal.Signals, seconds: float) ->
         return bool(watch.poll(seconds * 1000))
 
 
+class Found:
+    """A process that any later command finds again, by a pid file and an argument of its own."""
+
+    @property
+    def _pid_file(self) -> Path:
+        raise NotImplementedError
+
+    @property
+    def _marker(self) -> str:
+        """The argument, or several in a row joined by NUL, that no other process has."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while the process lives (frozen counts as living), else None."""
+        pid = read_pid(self._pid_file)
+        return pid if lives(pid, self._marker) else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives (frozen counts as living)."""
+        return self.pid is not None
+
+    def resume(self) -> None:
+        """Let a frozen process go on (SIGCONT); nothing if it is not frozen or down."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> bool:
+        return send(read_pid(self._pid_file), self._marker, number)
+
+    def _end(self, number: signal.Signals, seconds: float) -> bool:
+        return end(read_pid(self._pid_file), self._marker, number, seconds)
+
+
 def _has_argument(pid: int, marker: str) -> bool:
     deadline = time.monotonic() + EXEC_SECONDS
     while True:

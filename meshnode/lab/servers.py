@@ -41,7 +41,7 @@ ACCESS_DENIED = 1045
 DESCRIPTION = "server.json"
 
 
-class Server:
+class Server(processes.Found):
     """A mysqld whose files all lie in the folder ``directory``.
 
     ``port`` None takes a free one at the first start and keeps it.
@@ -129,17 +129,6 @@ class Server:
         """The server's error log, to which each start appends."""
         return self.directory / "error.log"
 
-    @property
-    def pid(self) -> int | None:
-        """The process id of the running server; None while it does not run."""
-        pid = processes.read_pid(self._pid_file)
-        return pid if processes.lives(pid, self._marker) else None
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process lives (frozen counts as living)."""
-        return self.pid is not None
-
     def start(self, seconds: float = START_SECONDS) -> None:
         """Start the server and wait until a client can log in; only waits if it runs already.
 
@@ -179,12 +168,8 @@ class Server:
 
     def pause(self) -> None:
         """Freeze the server (SIGSTOP): connections stay open and nothing answers."""
-        if not processes.send(processes.read_pid(self._pid_file), self._marker, signal.SIGSTOP):
+        if not self._send(signal.SIGSTOP):
             raise Refused(f"the server in {self.directory} does not run", "start it first")
-
-    def resume(self) -> None:
-        """Let a frozen server go on (SIGCONT); nothing if it is not frozen or down."""
-        processes.send(processes.read_pid(self._pid_file), self._marker, signal.SIGCONT)
 
     def restart(self, seconds: float = START_SECONDS) -> None:
         """Shut down cleanly, then start; the port stays."""
@@ -343,9 +328,6 @@ class Server:
     def _first_statements(self) -> Path:
         """Statements for the first start; the file is there until that start was successful."""
         return self.directory / "first.sql"
-
-    def _end(self, number: signal.Signals, seconds: float) -> bool:
-        return processes.end(processes.read_pid(self._pid_file), self._marker, number, seconds)
 
     def _set_password(self) -> str:
         # Not in the binary log: these accounts are the server's own, not the mesh's.

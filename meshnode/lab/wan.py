@@ -201,10 +201,8 @@ class WanReader:
         return await self._inner.end()
 
     async def unread_age(self, position: Position, now: float) -> float | None:
-        """As the reader beneath, where it has an answer; a cut link lets nobody ask."""
         await self._link.open()
-        ask = getattr(self._inner, "unread_age", None)
-        return None if ask is None else await ask(position, now)
+        return await self._inner.unread_age(position, now)
 
     async def close(self) -> None:
         await self._stop()

@@ -300,10 +300,6 @@ class RowsFlag:
     SQL_FOREIGN_KEYS = 0x10
 
 
-DUMMY_TABLE_ID = 0xFFFFFF
-"""A rows event with this id and no rows only ends a statement."""
-
-
 class Rows(msgspec.Struct, frozen=True):
     """Where a rows event keeps its rows.
 

@@ -17,9 +17,6 @@ from meshnode.core.shape import Column, FieldType, Shape
 from meshnode.errors import Halt
 from meshnode.mysql.wire import MalformedEvent, bits_first_high, bits_first_low, read_length
 
-NO_FOREIGN_KEY_DATABASE = 0x2
-GENERATED_KEY = 0x4
-
 NUMERIC = frozenset(
     {
         FieldType.TINY,
