@@ -5,8 +5,8 @@ PYTEST   := .venv/bin/python -m pytest
 BENCHES  := $(patsubst bench/%.py,bench.%,$(shell grep -ls '^if __name__' bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages lab lint test test-all test-jaeger check-alerts bench clean \
-        compose-up compose-demo compose-down compose-images
+.PHONY: help setup packages lab lint test test-all test-jaeger check-alerts sim mutants \
+        chaos chaos-long bench clean compose-up compose-demo compose-down compose-images
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,18 @@ test-jaeger: packages ## eight regions export to a real Jaeger (built once: a qu
 check-alerts: packages setup ## alert rules, their tests and the dashboards, with promtool
 	@deploy/prometheus/check
 	@$(PYTEST) -q tests/unit/deploy/test_alerts.py tests/unit/deploy/test_dashboards.py
+
+sim: setup ## SEEDS=20000 schedules of a simulated mesh (REPORT=file); a failing one is shown
+	@.venv/bin/python -m tests.sim --seeds $(or $(SEEDS),20000) $(if $(REPORT),--report $(REPORT))
+
+mutants: setup ## switch off each rule of the design in turn: the simulation must see it
+	@.venv/bin/python -m tests.sim.gate $(if $(REPORT),--report $(REPORT))
+
+chaos: packages setup ## C1 to C12 on real servers in sequence, with a report (SEED=...)
+	@.venv/bin/python -m chaos all $(if $(SEED),--seed $(SEED))
+
+chaos-long: packages setup ## eight regions, everything at once, for HOURS=1 (SEED=...)
+	@.venv/bin/python -m chaos long --hours $(or $(HOURS),1) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## run the benchmarks one after the other; each prints JSON
 	@set -e; for bench in $(BENCHES); do echo "== $$bench" >&2; .venv/bin/python -m $$bench; done

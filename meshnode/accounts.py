@@ -2,7 +2,9 @@
 
 Theory of operation.  A topology names for each account an environment variable or
 a file.  :func:`secrets` reads it when it is asked for, so that a command needs only the
-accounts that it uses; a node reads those of its region when it starts.
+accounts that it uses; a node reads those of its region when it starts, and again when it
+is built anew because the topology has changed.  A password that changes in its old place is
+read at the next of these.
 A file that other users of the machine can read or change is refused: it is no
 secret any more.  No error and no ``repr`` shows a password.
 """

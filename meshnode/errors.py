@@ -39,6 +39,19 @@ class Park(MeshError):
     """This row can never be applied here as the schema stands."""
 
 
+class RowError(Park):
+    """A write failed on a row: ``code`` is MySQL's number."""
+
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(what)
+        self.code = code
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether another row has the unique value."""
+        return self.code == 1062
+
+
 class Halt(MeshError):
     """This stream cannot go on without an operator; nothing is lost."""
 

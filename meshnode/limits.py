@@ -57,6 +57,9 @@ BASES_KEPT = 50_000
 REMOVALS_KEPT = 10_000
 """Recent published deletes that the tailer remembers, for the bases of what follows (keys)."""
 
+LIFTS_KEPT = 50_000
+"""Recent lifts that a process remembers, for transactions that it judges again (keys)."""
+
 assert PART_BYTES >= FRAME_TARGET_BYTES
 assert BATCH_BYTES >= PART_BYTES
 

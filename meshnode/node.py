@@ -1,11 +1,16 @@
-"""The composition root: a topology and a region become supervised actors."""
+"""The composition root: a topology and a region become supervised actors.
+
+Theory of operation.  A :class:`Node` is built of one topology.  When the file changes what it
+is built of, it makes the node of the new one, and if that could start ends its own actors.
+The :class:`Process` then goes on with the other one, which claims as at every start; its
+ops port is there as soon as the former one's is free.
+"""
 
 import asyncio
 import gc
 import logging
-import os
 import signal
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +25,13 @@ from meshnode.actors.origin import Origin
 from meshnode.actors.resolver import Resolver
 from meshnode.actors.retention import Retention
 from meshnode.actors.watcher import Watcher
+from meshnode.bus.port import Position
 from meshnode.buses import make_bus
-from meshnode.errors import Refused
-from meshnode.ops.doctor import examine, refusals
+from meshnode.health import away, require_same_topics, require_start
+from meshnode.mysql.store import MysqlStore
 from meshnode.ops.node_status import NodeStatus
 from meshnode.topology import Kafka, Topology, load
+from meshnode.topology_changes import kafka_moved
 
 if TYPE_CHECKING:
     from meshnode.ops.http import OpsServer
@@ -36,40 +43,51 @@ log = logging.getLogger("meshnode")
 
 
 class Node:
-    """One region's process: its actors, and what they share."""
+    """One region's actors, and what they share, built of ``topology``.
 
-    def __init__(self, topology: Topology, path: Path | None, region: str) -> None:
+    ``path`` is the file that may change it; ``former`` is the node whose place this one takes.
+    """
+
+    def __init__(
+        self, topology: Topology, path: Path | None, region: str, former: "Node | None" = None
+    ) -> None:
         self.topology = topology
+        self.path = path
         self.region = topology.region(region)
         self.board = Board(self.region.id)
-        self.tracer = self._tracer()
         self.supervisor = Supervisor()
         self.bus = make_bus(topology, region)
         self.writer = self.bus.writer(region)
-        self.actors = self._actors(path)
+        self.watcher = Watcher(topology, path, region, self._follow)
+        self.view = self.watcher.view
+        if former is not None:
+            self.board.inherit(former.board)
+        self.actors = self._actors()
         self.ops = self._ops()
+        # Last: what is refused above must leave no thread behind.
+        self.tracer = self._tracer()
+        self.following: Node | None = None
 
-    def _actors(self, path: Path | None) -> list[Actor]:
-        topology, region, board = self.topology, self.region, self.board
+    def _actors(self) -> list[Actor]:
+        topology, region, board, view = self.topology, self.region, self.board, self.view
         tail = secrets(topology, region.name, "tail")
         apply = secrets(topology, region.name, "apply")
-        watcher = Watcher(topology, path)
+        store = MysqlStore(region, apply, board.threads)
         actors: list[Actor] = [
-            Origin(watcher.view, region, tail, apply, self.bus, self.writer, board),
+            Origin(view, region, tail, apply, self.bus, self.writer, board),
             Heart(
-                region, apply, board, topology.limits.heartbeat_seconds,
-                lambda: watcher.view.now.digest, lambda: [actor.state for actor in actors],
+                region, store, board, lambda: view.now.limits.heartbeat_seconds,
+                lambda: view.now.digest, lambda: [actor.state for actor in actors],
             ),
             *(
-                Applier(watcher.view, region, peer, apply, self.bus, board)
+                Applier(view, region, peer, store, self.bus, board)
                 for peer in topology.peers(region.name)
             ),
-            Resolver(watcher.view, region, apply, board),
-            Gardener(watcher.view, region, apply, self.writer, board),
-            Taker(region, apply, board),
-            watcher,
+            Resolver(view, region, apply, board),
+            Gardener(view, region, store, self.writer, board),
+            Taker(region, store, board),
+            self.watcher,
         ]  # fmt: skip
-        self.view = watcher.view
         if topology.bus.kind == "kafka":
             seconds = (topology.bus.kafka or Kafka()).retention_seconds
             peers = topology.peers(region.name)
@@ -104,7 +122,10 @@ class Node:
             await self.ops.start()
 
     async def run(self) -> None:
-        """Run until stopped; raises Fenced when another process took the region over."""
+        """Run until stopped, or until ``following`` takes this one's place.
+
+        Raises Fenced when another process took the region over.
+        """
         try:
             await self.open()
             await self.supervisor.run(self.actors)
@@ -124,55 +145,106 @@ class Node:
         """Show why the node has not started its work yet."""
         self.actors[0].state.set("waiting", reason)
 
+    async def _follow(self, topology: Topology, reason: str) -> None:
+        """Let the node of ``topology`` take this one's place; Refused if it could not start."""
+        await require_start(topology, self.region.name)
+        following = Node(topology, self.path, self.region.name, self)
+        try:
+            places = self._places(kafka_moved(self.topology, topology))
+            await require_same_topics(following.bus, places)
+            await following.open()
+        except BaseException:
+            await following.close()
+            raise
+        following.waits(reason)
+        self.following = following
+        self.supervisor.stop()
 
-async def require_health(
-    topology: Topology, region: str, waits: Callable[[str], None] = lambda reason: None
-) -> None:
-    """Refuse to start on what the doctor refuses; wait for a server that is away.
-
-    ``waits`` is told what it waits for.
-    """
-    while True:
-        refused = refusals(await examine(topology, region, lab=lab_allowed()))
-        away = [finding for finding in refused if finding.check == "connection"]
-        if not refused:
-            return
-        if len(away) < len(refused):
-            raise Refused(
-                f"the doctor refuses region {region}: "
-                + "; ".join(
-                    f"{finding.check}: {finding.subject}: {finding.finding}" for finding in refused
-                ),
-                refused[0].remedy + "; `meshnode doctor` shows everything",
-            )
-        log.warning("%s; waiting for it", away[0].finding)
-        waits(away[0].finding)
-        await asyncio.sleep(AWAY_SECONDS)
+    def _places(self, names: Iterable[str]) -> dict[str, Position]:
+        """Where this node stands in the topics of these regions, as far as it has begun them."""
+        places = {
+            peer.name: self.board.peer(peer.id).position
+            for peer in self.topology.peers(self.region.name)
+        }
+        places[self.region.name] = self.board.tail.position
+        return {name: places[name] for name in names if places[name]}
 
 
-def lab_allowed() -> bool:
-    """Whether a lab has overridden the durability checks, loudly, by the environment."""
-    return os.environ.get("MESHNODE_LAB") == "1"
+class Process:
+    """The process of one region: one node after the other, each of the topology that holds."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Wait until the node may start; raises Refused where it may not.
+
+        The topology file is followed meanwhile: the address may be what keeps it waiting.
+        """
+        try:
+            await self.node.open()
+            while True:
+                node = self.node
+                server = await away(node.view.now, node.region.name)
+                if server is None:
+                    return
+                log.warning("%s; waiting for it", server)
+                node.waits(server)
+                await asyncio.sleep(AWAY_SECONDS)
+                await node.watcher.look()
+                if node.following is not None:
+                    self.node = node.following
+                    await node.close()
+        except BaseException:
+            await self.node.close()
+            raise
+
+    async def run(self) -> None:
+        """Run until :meth:`stop`; raises Fenced when another process took the region over."""
+        while await self._run_one():
+            _settle_memory()
+
+    async def _run_one(self) -> bool:
+        """Run the present node to its end; whether there is another one to run then."""
+        node = self.node
+        try:
+            await node.run()
+        except BaseException:
+            if node.following is not None:
+                await node.following.close()
+            raise
+        if node.following is None:
+            return False
+        self.node = node.following
+        if self._stopped:
+            await self.node.close()
+        return not self._stopped
+
+    def stop(self) -> None:
+        """End the node, whichever it is, cleanly."""
+        self._stopped = True
+        self.node.supervisor.stop()
+
+
+def _settle_memory() -> None:
+    """Rows are many small objects without cycles: looking for cycles among them at the usual
+    thresholds took up to half of the node's time (docs/BENCHMARKS.md)."""
+    gc.unfreeze()
+    gc.collect()  # a former node, where there was one
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def run_node(path: str, region: str) -> int:
     """Run the node of ``region`` until SIGTERM or SIGINT; 0 after a clean end."""
-    topology = load(path)
-    node = Node(topology, Path(path), region)
-    try:
-        await node.open()
-        await require_health(topology, region, node.waits)
-    except BaseException:
-        await node.close()
-        raise
-    # Rows are many small objects without cycles: looking for cycles among them at the
-    # usual thresholds took up to half of the node's time (docs/BENCHMARKS.md).
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    process = Process(Node(load(path), Path(path), region))
+    await process.start()
+    _settle_memory()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.supervisor.stop)
-    log.info("meshnode of region %s, mesh %s, is starting", region, topology.mesh)
-    await node.run()
+        loop.add_signal_handler(number, process.stop)
+    log.info("meshnode of region %s, mesh %s, is starting", region, process.node.topology.mesh)
+    await process.run()
     log.info("meshnode of region %s ended", region)
     return 0

@@ -255,7 +255,6 @@ class Limits(Struct, frozen=True):
     part_bytes: _whole(64 * limits.KIB, 64 * limits.MIB, "bytes") = limits.PART_BYTES
     frame_target_bytes: _whole(4 * limits.KIB, 16 * limits.MIB, "bytes") = limits.FRAME_TARGET_BYTES
     heartbeat_seconds: _seconds(0.1, 60) = limits.HEARTBEAT_SECONDS
-    lock_wait_seconds: _seconds(0.1, 60) = limits.LOCK_WAIT_SECONDS
     keep_closed_days: _whole(1, 3650, "days") = limits.KEEP_CLOSED_DAYS
 
 

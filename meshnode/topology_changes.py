@@ -5,6 +5,9 @@ runs by.  Both are flattened to dotted keys, regions by name and not by place, a
 each difference is put in one of two lists.  Live: tables, limits, policies,
 addresses, accounts.  Refused: what is built into stamps, topics and bookkeeping,
 with the reason; one refused difference means that nothing of the file is taken.
+
+Of what is live, most is read where it is used, at every use.  What a node is built of
+(:func:`rebuilt`) it follows by being built anew, inside the same process.
 """
 
 from typing import Any
@@ -18,7 +21,6 @@ _REFUSED = {
     "mesh": "it is part of every topic's name and of each region's bookkeeping",
     "bus.kind": "positions of one bus mean nothing on another",
     "bus.dir": "nodes that follow at different moments would lose sight of each other",
-    "bus.kafka.bootstrap": "another Kafka is another topic, in which every position is lost",
 }
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -40,7 +42,7 @@ def changes(old: Topology, new: Topology) -> Changes:
         if before.get(key) == after.get(key):
             continue
         text = f"{key}: {_told(before.get(key))} -> {_told(after.get(key))}"
-        reason = _REFUSED.get(key) or _own_bus(key)
+        reason = _REFUSED.get("bus.dir" if key.endswith(".bus.dir") else key)
         if reason is None:
             live.append(text)
         else:
@@ -51,11 +53,36 @@ def changes(old: Topology, new: Topology) -> Changes:
     return Changes(live, refused)
 
 
-def _own_bus(key: str) -> str | None:
-    """Why a region's own place on the bus cannot change."""
-    if key.endswith(".bus.dir"):
-        return _REFUSED["bus.dir"]
-    return _REFUSED["bus.kafka.bootstrap"] if key.endswith(".bus.bootstrap") else None
+def rebuilt(old: Topology, new: Topology, region: str) -> list[str]:
+    """What the node of ``region`` is built of and has changed, by key; if empty, it goes on.
+
+    Other regions' servers, ops ports and accounts are nothing that it uses.
+    """
+    before, after = _built_of(old, region), _built_of(new, region)
+    return [key for key in before if before[key] != after[key]]
+
+
+def _built_of(topology: Topology, region: str) -> dict[str, Any]:
+    own = topology.region(region)
+    regions = sorted(topology.regions, key=lambda one: one.id)
+    return {
+        f"region.{region}.mysql": own.mysql,
+        f"region.{region}.ops": own.ops,
+        "accounts.tail": topology.account_source(region, "tail"),
+        "accounts.apply": topology.account_source(region, "apply"),
+        "bus": topology.bus,
+        **{f"region.{one.name}.bus": one.bus for one in regions},
+        "tracing": topology.tracing,
+    }
+
+
+def kafka_moved(old: Topology, new: Topology) -> list[str]:
+    """The regions whose topic is reached by other brokers than before."""
+    return [
+        region.name
+        for region in new.regions
+        if old.kafka_of(region.name).bootstrap != new.kafka_of(region.name).bootstrap
+    ]
 
 
 def _regions_refused(old: Topology, new: Topology) -> list[str]:
@@ -121,7 +148,7 @@ def describe(topology: Topology) -> str:
     lines.append(
         f"limits      batch {limits.batch_rows} rows / {limits.batch_bytes} bytes,"
         f" part {limits.part_bytes} bytes, frame {limits.frame_target_bytes} bytes,"
-        f" heartbeat {limits.heartbeat_seconds:g} s, lock wait {limits.lock_wait_seconds:g} s,"
+        f" heartbeat {limits.heartbeat_seconds:g} s,"
         f" closed records kept {limits.keep_closed_days} days"
     )
     width = max(len(region.name) for region in topology.regions)

@@ -11,19 +11,20 @@ parked.  A COMMIT whose answer was lost is settled by the row of
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 
-from meshnode.accounts import Account
 from meshnode.actors.batching import next_batch
 from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.effort import Effort
 from meshnode.actors.fitting import Fitting
-from meshnode.actors.intake import Intake, Mark, Ready, TableCache, parts_of, tables_of
+from meshnode.actors.intake import RUN_ROWS, Intake, Ready, TableCache, parts_of, tables_of
 from meshnode.actors.kernel import Actor, Mailbox
 from meshnode.actors.observer import observed
 from meshnode.actors.parking import apply_parking, apply_part
 from meshnode.actors.pauses import hold
-from meshnode.actors.sessions import session_of
 from meshnode.actors.straight import StraightWay
 from meshnode.actors.tally import Tally
 from meshnode.actors.watcher import View
@@ -32,12 +33,10 @@ from meshnode.core import check
 from meshnode.core.ledger import Ledger
 from meshnode.core.plan import Plan, Work, make_plan
 from meshnode.core.wire import Sender, decode
-from meshnode.errors import Busy, Fenced, Halt, Replan, Retry
-from meshnode.mysql.apply import set_format
-from meshnode.mysql.applying import Applying, fence
-from meshnode.mysql.lookup import read_collations
-from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.session import RowError, Session
+from meshnode.errors import Busy, Fenced, Halt, Replan, Retry, RowError
+from meshnode.faultpoints import fault, sending
+from meshnode.store.port import Applying, Store
+from meshnode.store.values import Fence
 from meshnode.topology import Region
 
 KEEP_ALIVE_SECONDS = 10.0
@@ -61,7 +60,7 @@ class Applier(Actor):
         view: View,
         region: Region,
         peer: Region,
-        login: Account,
+        store: Store,
         bus: Bus,
         board: Board,
     ) -> None:
@@ -69,7 +68,7 @@ class Applier(Actor):
         self.view = view
         self.region = region
         self.peer = peer
-        self.login = login
+        self.store = store
         self.bus = bus
         self.board = board
         self.sender = Sender(view.now.mesh, peer.id, peer.name)
@@ -78,53 +77,47 @@ class Applier(Actor):
     async def run(self) -> None:
         """Apply from the stored position on until something fails."""
         await self.board.claimed()
-        async with session_of(self.region, self.login, self.name, self.board) as session:
+        async with self.store.applying(self.name) as applying:
             reader = self.bus.reader(self.peer.name)
             try:
-                await self._run(session, reader)
+                await self._run(applying, reader)
             finally:
-                # Before the reader: the server lets go of the rows at once.
-                session.close()
+                # Before the reader: the store lets go of the rows at once.
+                applying.close()
                 await reader.close()
 
-    async def _run(self, session: Session, reader: BusReader) -> None:
-        rows = await session.query(
-            "SELECT incarnation, seq, HEX(position), stream_epoch, frontier, heard_us, commit_us,"
-            f" heard_beat FROM meshnode.applied WHERE origin = {self.peer.id}"
-        )
-        if not rows:
+    async def _run(self, applying: Applying, reader: BusReader) -> None:
+        stored = await applying.progress(self.peer.id)
+        if stored is None:
             raise Halt(
-                f"{session.server} has no row for {self.peer.name} in meshnode.applied",
+                f"{applying.server} has no row for {self.peer.name} in meshnode.applied",
                 "run `meshnode init` for this region",
             )
-        incarnation, seq, position, epoch, frontier, heard, commit, beat = rows[0]
-        place = bytes.fromhex(str(position or ""))
-        self.seq = seq
-        self.incarnation = incarnation or await self._first_incarnation(reader)
+        self.seq = stored.seq
+        self.incarnation = stored.incarnation or await self._first_incarnation(reader)
         progress = self.progress
-        progress.seq, progress.frontier, progress.heard_us = seq, frontier, heard
-        progress.commit_us, progress.position = commit, place
+        progress.seq, progress.frontier = stored.seq, stored.frontier
+        progress.heard_us, progress.commit_us = stored.heard_us, stored.commit_us
+        progress.position = stored.position
 
-        self.lookups = Lookups(await read_collations(session))
-        self.max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        self.applying = Applying(session, self.lookups, self.max_packet)
-        self.fitting = Fitting(session, self.view, self.board)
+        self.applying = applying
+        self.fitting = Fitting(applying, self.view, self.board)
         self.straight = StraightWay(self)
         self.cache = TableCache()
-        limits = self.view.now.limits
-        inbox: Mailbox[Ready] = Mailbox(2 * limits.batch_bytes)
-        self.board.queues["incoming", self.peer.name] = inbox
-        await self.board.pauses.refresh(session)
-        ledger = Ledger(self.peer.name, self.incarnation, seq, epoch)
+        inbox: Mailbox[Ready] = Mailbox(1)
+        await self.board.pauses.refresh(applying)
+        ledger = Ledger(self.peer.name, self.incarnation, stored.seq, stored.stream_epoch)
         intake = self.intake = Intake(
-            reader, self.sender, ledger, place, self.cache, inbox, self.board, self.state
+            reader, self.sender, ledger, stored.position, self.cache, inbox, self.board, self.state
         )
-        intake.heard_us, intake.heard_beat, intake.frontier = heard, beat, frontier
-        intake.run_rows = min(intake.run_rows, limits.batch_rows)
+        intake.heard_us, intake.heard_beat = stored.heard_us, stored.heard_beat
+        intake.frontier = stored.frontier
+        self._budget(inbox)
+        self.board.queues["incoming", self.peer.name] = inbox
         self.running()
         async with asyncio.TaskGroup() as group:
             group.create_task(intake.run())
-            group.create_task(self._apply(session, inbox))
+            group.create_task(self._apply(inbox))
 
     async def _first_incarnation(self, reader: BusReader) -> int:
         """The incarnation of a stream that was never read: its first record says it."""
@@ -132,26 +125,28 @@ class Applier(Actor):
         records = await reader.read(b"", 1)
         return decode(records[0].payload, self.sender).incarnation
 
-    async def _apply(self, session: Session, inbox: Mailbox[Ready]) -> None:
+    async def _apply(self, inbox: Mailbox[Ready]) -> None:
         pending: deque[Ready] = deque()
         effort = Effort()
         while True:
             if not pending:
-                await self._wait(session, inbox)
+                await self._wait(inbox)
+                self._budget(inbox)
                 pending.extend(inbox.take(self.view.now.limits.batch_bytes))
-            await hold(self.board, self.peer, self.region.name, self.state, session)
+            await hold(self.board, self.peer, self.region.name, self.state, self.applying)
             batch = next_batch(pending, effort.items, self.view.now.limits.batch_rows)
             if any(ready.segments for ready in batch):
-                if await self.straight.take(session, batch):
+                following = partial(self._following, pending, inbox, len(batch), effort)
+                if await self.straight.take(batch, following):
                     self._done(pending, batch, effort)
                 else:
                     self._take_apart(pending, batch)
                 continue
             try:
                 with observed(self.progress.observer, batch):
-                    await self._try(session, batch, effort)
+                    await self._try(batch, effort)
             except Busy as error:
-                await self.undo(session)
+                await self.applying.rollback()
                 self.board.counts["busy"] += 1
                 if len(batch) > 1:
                     effort.items = max(1, len(batch) // 2)
@@ -160,7 +155,7 @@ class Applier(Actor):
                     effort.locked(time.monotonic())
                     await self._pause(effort)
             except Replan:
-                await self.undo(session)
+                await self.applying.rollback()
                 self.board.counts["replans"] += 1
                 effort.deep = True
                 effort.surprises += 1
@@ -169,11 +164,11 @@ class Applier(Actor):
                     raise
                 await self._pause(effort)
             except RowError as error:
-                await self.undo(session)
+                await self.applying.rollback()
                 self._row_error(batch, effort, error)
             except Retry as error:
-                await self.undo(session)
-                if session.closed:
+                await self.applying.rollback()
+                if self.applying.closed:
                     raise
                 self.board.counts["retries"] += 1
                 self.state.set("running", f"tries again: {error.what}")
@@ -182,14 +177,28 @@ class Applier(Actor):
             else:
                 self._done(pending, batch, effort)
 
-    async def _wait(self, session: Session, inbox: Mailbox[Ready]) -> None:
+    def _budget(self, inbox: Mailbox[Ready]) -> None:
+        limits = self.view.now.limits
+        inbox.capacity = 2 * limits.batch_bytes
+        self.intake.run_rows = min(RUN_ROWS, limits.batch_rows)
+
+    async def _wait(self, inbox: Mailbox[Ready]) -> None:
         """Wait for the next step; the server ends sessions that say nothing meanwhile."""
         while not len(inbox):
             with suppress(TimeoutError):
                 async with asyncio.timeout(KEEP_ALIVE_SECONDS):
                     await inbox.wait()
                     return
-            await session.keep_alive()
+            await self.applying.keep_alive()
+
+    def _following(
+        self, pending: deque[Ready], inbox: Mailbox[Ready], taken: int, effort: Effort
+    ) -> list[Ready]:
+        """The batch behind the first ``taken`` steps, as far as it has come in."""
+        limits = self.view.now.limits
+        if len(pending) == taken:
+            pending.extend(inbox.take(limits.batch_bytes))
+        return next_batch(islice(pending, taken, None), effort.items, limits.batch_rows)
 
     def _take_apart(self, pending: deque[Ready], batch: list[Ready]) -> None:
         """Put the items of the runs of ``batch`` in their place: they go the long way."""
@@ -221,13 +230,13 @@ class Applier(Actor):
         Parking is a try like the others: it may meet a lock or a surprise, too.
         """
         self.board.counts["row_errors"] += 1
-        if error.code == 1062 and effort.duplicates < DUPLICATES:
+        if error.duplicate and effort.duplicates < DUPLICATES:
             effort.duplicates += 1
             effort.deep = True
         elif len(batch) > 1:
             effort.items = max(1, len(batch) // 2)
             effort.duplicates = 0
-        elif error.code == 1062 and not effort.split:
+        elif error.duplicate and not effort.split:
             effort.split = True
         elif effort.park:
             raise error
@@ -238,34 +247,28 @@ class Applier(Actor):
         await asyncio.sleep(effort.pause)
         effort.pause = min(effort.pause * 2, 0.5)
 
-    async def undo(self, session: Session) -> None:
-        if not session.closed:
-            await session.rollback()
-
-    async def _try(self, session: Session, batch: list[Ready], effort: Effort) -> None:
+    async def _try(self, batch: list[Ready], effort: Effort) -> None:
         """One whole try at ``batch``: everything or an error."""
         if batch[0].refusal is not None:
             raise batch[0].refusal
         if batch[0].huge is not None:
-            await self._try_huge(session, batch, effort)
+            await self._try_huge(batch, effort)
             return
         if effort.park:
-            await self._park(session, batch[0], effort)
+            await self._park(batch[0], effort)
             return
-        works = await self._works(session, batch)
+        works = await self._works(batch)
         format_bytes = next((ready.format for ready in batch if ready.format), b"")
-        if works and format_bytes:
-            await set_format(session, format_bytes)
-        await self._begin(session, batch)
+        await self._begin(batch, format_bytes if works else b"")
         if works:
             tally = Tally(len(works))
             tally.add(await self.write(works, effort))
-            await session.query("COMMIT")
+            await self._commit()
             tally.settle(self.board, self.progress)
         else:
-            await session.query("COMMIT")
+            await self._commit()
 
-    async def _works(self, session: Session, batch: list[Ready]) -> list[Work]:
+    async def _works(self, batch: list[Ready]) -> list[Work]:
         works: list[Work] = []
         wanted: set = set()
         name = self.peer.name
@@ -282,7 +285,7 @@ class Applier(Actor):
             if ready.item is not None and ready.item.entries and ready.incoming is None:
                 wanted |= check.keys(ready.item, ready.tables, ready.scanned, name)
         if wanted:
-            await self.lookups.fold(session, wanted)
+            await self.applying.learn(wanted)
         for ready in batch:
             item = ready.item
             if item is not None and item.entries:
@@ -292,35 +295,42 @@ class Applier(Actor):
                 works.append(Work(item, ready.scanned, incoming))
         return works
 
-    async def _begin(self, session: Session, batch: list[Ready]) -> None:
-        await session.query("BEGIN")
-        mark: Mark = batch[-1].mark
-        board = self.board
-        if not await fence(session, self.peer.id, self.incarnation, mark, self.seq, board.epoch):
-            await self._fenced(session)
+    def fence(self, batch: Sequence[Ready]) -> Fence:
+        """The first write of the transaction that applies ``batch``."""
+        mark = batch[-1].mark
+        return Fence(self.peer.id, self.incarnation, mark, self.seq, self.board.epoch)
 
-    async def _fenced(self, session: Session) -> None:
+    async def _begin(self, batch: list[Ready], format_bytes: bytes) -> None:
+        if not await self.applying.begin(format_bytes, self.fence(batch)):
+            await self._fenced()
+        fault("applier.fenced")
+
+    async def _commit(self) -> None:
+        fault("applier.commit")
+        await sending("applier.commit.sent", self.applying.commit())
+        fault("applier.committed")
+
+    async def _fenced(self) -> None:
         """The row of this stream is not as this process left it: find out why."""
-        await session.rollback()
+        await self.applying.rollback()
         await asyncio.sleep(0.2)
-        rows = await session.query(
-            f"SELECT seq, epoch FROM meshnode.applied WHERE origin = {self.peer.id}"
-        )
-        seq, epoch = rows[0] if rows else (None, None)
+        stored = await self.applying.progress(self.peer.id)
         board = self.board
-        if epoch is not None and epoch > board.epoch and not board.raising:
+        if stored is not None and stored.epoch > board.epoch and not board.raising:
             raise Fenced(
-                f"region {self.region.name}: meshnode.applied has epoch {epoch}, "
+                f"region {self.region.name}: meshnode.applied has epoch {stored.epoch}, "
                 f"this node {board.epoch}",
                 "another node of this region took over: run only one",
             )
-        session.close()
+        self.applying.close()
+        seq = None if stored is None else stored.seq
         raise Retry(f"meshnode.applied for {self.peer.name} moved to item {seq}: reading it again")
 
     async def write(self, works: list[Work], effort: Effort) -> Plan:
         """Steps 2 to 5 for ``works`` in the open transaction; what was done."""
         applying = self.applying
         state = await applying.lock(works, effort.deep, effort.wait)
+        fault("applier.locked")
         plan = make_plan(works, state, self.board.ancestry, self.fitting.wide, effort.split)
         self.progress.observer.decided()
         images = await applying.standing(plan)
@@ -329,11 +339,10 @@ class Applier(Actor):
         await applying.record(plan, images, self.peer.id)
         return plan
 
-    async def _try_huge(self, session: Session, batch: list[Ready], effort: Effort) -> None:
+    async def _try_huge(self, batch: list[Ready], effort: Effort) -> None:
         """A transaction in parts: all in one local transaction, one part in memory at a time."""
         huge = batch[0].huge
-        await set_format(session, batch[0].format)
-        await self._begin(session, batch)
+        await self._begin(batch, batch[0].format)
         tally = Tally(1)
         # A reader of its own: the intake waits in the other one for what comes next.
         reader = self.bus.reader(self.peer.name)
@@ -343,14 +352,14 @@ class Applier(Actor):
             ):
                 await self.fitting.require(tables_of(item, tables))
                 if effort.fresh:
-                    segments = await self.straight.take_part(session, item, tables)
+                    segments = await self.straight.take_part(item, tables)
                     if segments:
                         tally.add_straight(segments)
                         continue
                 scanned = check.scan(item, tables, self.peer.name)
                 wanted = check.keys(item, tables, scanned, self.peer.name)
                 if wanted:
-                    await self.lookups.fold(session, wanted)
+                    await self.applying.learn(wanted)
                 incoming = check.check(item, tables, scanned, self.peer.name)
                 work = Work(item, scanned, incoming)
                 if effort.park:
@@ -359,18 +368,17 @@ class Applier(Actor):
                     tally.add(await self.write([work], effort))
         finally:
             await reader.close()
-        await session.query("COMMIT")
+        await self._commit()
         tally.settle(self.board, self.progress)
 
-    async def _park(self, session: Session, ready: Ready, effort: Effort) -> None:
+    async def _park(self, ready: Ready, effort: Effort) -> None:
         """Apply a single item but for the rows that cannot stand here, which are parked.
 
         So are rows that clients hold locked, if it is time not to wait for them any more.
         """
-        (work,) = await self._works(session, [ready])
-        await set_format(session, ready.format)
-        await self._begin(session, [ready])
+        (work,) = await self._works([ready])
+        await self._begin([ready], ready.format)
         tally = Tally(1)
         await apply_parking(self, work, effort, ready.format, tally)
-        await session.query("COMMIT")
+        await self._commit()
         tally.settle(self.board, self.progress)

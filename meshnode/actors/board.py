@@ -15,7 +15,9 @@ from meshnode.actors.kernel import Mailbox
 from meshnode.actors.measures import BATCH_ROWS, DELAYS, Histogram, RecentMaximum
 from meshnode.actors.observer import Observer, StreamObserver, StreamUnobserved, Unobserved
 from meshnode.actors.pauses import Pauses
+from meshnode.core.mend import Restamped
 from meshnode.core.plan import Ancestry
+from meshnode.store.values import Tail
 
 
 @dataclass
@@ -47,17 +49,6 @@ class PeerProgress:
 
 
 @dataclass
-class Tail:
-    """The end of the own topic: the newest acknowledged frame, and the epoch that held there."""
-
-    position: bytes = b""
-    seq: int = 0
-    gtids: str = ""
-    frontier: int = 0
-    epoch: int = 0
-
-
-@dataclass
 class Census:
     """What only MySQL can count, as the census found it last; None before its first round.
 
@@ -77,9 +68,10 @@ class Board:
     """Facts shared by the actors of one node; ``own`` is its region's id.
 
     ``epoch``: the claim this process holds, 0 before the first;
-    ``raising``: it is being replaced at this moment.  ``promised``: the highest frontier
-    ever written to the heartbeat row.  ``threads``: server threads of this node,
-    whose transactions are not the clients'.  ``format``: the server's
+    ``raising``: it is being replaced at this moment.  ``epochs``: those that this process
+    found and tried to set (:func:`meshnode.actors.takeover.raise_epoch`).  ``promised``:
+    the highest frontier ever written to the heartbeat row.  ``threads``: server threads of
+    this node, whose transactions are not the clients'.  ``format``: the server's
     present format description event.  ``acknowledged``: how far each
     peer says it has applied this region's stream.
 
@@ -91,6 +83,7 @@ class Board:
     own: int
     epoch: int = 0
     raising: bool = False
+    epochs: set[int] = field(default_factory=set)
     incarnation: int = 0
     promised: int = 0
     tail: Tail = field(default_factory=Tail)
@@ -111,12 +104,18 @@ class Board:
     published_us: int = 0
     retention: float | None = None
     """How long the bus keeps a record, in seconds; None where it does not forget by age."""
+    restamped: Restamped = field(default_factory=Restamped)
+    """What lifts of this process wrote."""
     ancestry: Ancestry = field(init=False)
 
     def __post_init__(self) -> None:
         self.ancestry = Ancestry(limits.BASES_KEPT, self.own)
         self._claimed = asyncio.Event()
         self._clock_offset_us = 0
+
+    def inherit(self, former: "Board") -> None:
+        """Take over from the same process's former board what holds beyond the node it was of."""
+        self.epochs, self.restamped = former.epochs, former.restamped
 
     def now_us(self) -> int:
         """The clock of the region's MySQL, in microseconds since 1970, as the last beat found it.

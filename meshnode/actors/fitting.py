@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from meshnode.actors.board import Board
 from meshnode.actors.watcher import View
 from meshnode.core.change import Table
-from meshnode.core.shape import Unfit, Wider, compare
+from meshnode.core.shape import Shape, Unfit, Wider, compare
 from meshnode.errors import Halt
-from meshnode.mysql import catalog
-from meshnode.mysql.queries import CatalogRows
-from meshnode.mysql.session import Session
+from meshnode.store.port import Applying
+from meshnode.store.values import Definition
 
 
 class Fitting:
@@ -18,8 +17,8 @@ class Fitting:
     ``wide`` holds the tables that have more columns here than at the origin.
     """
 
-    def __init__(self, session: Session, view: View, board: Board) -> None:
-        self.session = session
+    def __init__(self, applying: Applying, view: View, board: Board) -> None:
+        self.applying = applying
         self.view = view
         self.board = board
         self.wide: set[Table] = set()
@@ -43,16 +42,13 @@ class Fitting:
                 f"the stream writes table {table.title}, which the topology does not replicate",
                 "compare the topology files of the regions (`meshnode status` shows digests)",
             )
-        active = await self.session.query(
-            f"SELECT 1 FROM meshnode.tables WHERE digest = '{table.digest}' AND state = 'active'"
-        )
-        if not active:
+        local = await self.applying.definition(table)
+        if not local.replicated:
             raise Halt(
                 f"table {table.title} is not replicated here yet",
                 "run `meshnode init` for this region; the stream then goes on by itself",
             )
-        local = await catalog.read(CatalogRows(self.session), table.schema, table.name)
-        if local is None:
+        if local.shape is None:
             raise Halt(
                 f"table {table.title} does not exist here",
                 "create it as it is in the other regions, then run `meshnode init`",
@@ -65,18 +61,18 @@ class Fitting:
                 "the stream then goes on by itself",
             )
         if isinstance(fit, Wider):
-            self._require_wider(table, local, fit)
+            self._require_wider(table, local, local.shape, fit)
             self.wide.add(table)
 
-    def _require_wider(self, table: Table, local: catalog.Table, fit: Wider) -> None:
+    def _require_wider(self, table: Table, local: Definition, shape: Shape, fit: Wider) -> None:
         count = len(table.shape.columns)
         if fit.positions != tuple(range(count)):
             raise Halt(
                 f"table {table.title} has more columns here, but not behind the source's last one",
                 "add the same columns in the other regions; the stream then goes on by itself",
             )
-        for column, default in zip(local.shape.columns[count:], local.defaults[count:]):
-            if default is not catalog.Default.LITERAL:
+        for column, literal in zip(shape.columns[count:], local.literal[count:]):
+            if not literal:
                 raise Halt(
                     f"column `{column.name}` of {table.title} has no literal default",
                     "give it one, or add the column in the other regions",

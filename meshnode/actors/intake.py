@@ -24,6 +24,7 @@ from meshnode.core.runs import Segment, eligible, prove
 from meshnode.core.wire import PART, TRANSACTION, Frame, Item, Sender, decode
 from meshnode.errors import Halt, Retry
 from meshnode.mysql.maps import make_table
+from meshnode.store.values import Mark
 
 READ_BYTES = 1024 * 1024
 ITEM_WEIGHT = 300
@@ -33,22 +34,6 @@ RUN_ROWS = 1000
 
 LEAST_RUN_ROWS = 20
 """A run of fewer saves nothing."""
-
-
-class Mark(NamedTuple):
-    """What ``meshnode.applied`` says once an item is applied; times in microseconds.
-
-    ``heard_us`` and ``heard_beat``: wall time and number of the newest heartbeat up to there.
-    """
-
-    seq: int
-    tx_id: str
-    position: Position
-    stream_epoch: int
-    frontier: int
-    heard_us: int
-    commit_us: int
-    heard_beat: int = 0
 
 
 class Huge(NamedTuple):

@@ -156,6 +156,7 @@ class Supervisor:
         self.verdict: MeshError | None = None
         self._sleep = sleep
         self._stop = asyncio.Event()
+        self._ending = False
 
     def stop(self, why: MeshError | None = None) -> None:
         """Ask all actors to end; ``why`` is raised by :meth:`run`."""
@@ -173,6 +174,7 @@ class Supervisor:
         try:
             await self._stop.wait()
         finally:
+            self._ending = True
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,6 +191,10 @@ class Supervisor:
                 actor.state.set("stopped")
                 raise
             except BaseException as error:
+                if self._ending:
+                    # A task group that fails while it is cancelled raises the failure alone.
+                    actor.state.set("stopped")
+                    raise asyncio.CancelledError from error
                 error = alone(error)
                 if isinstance(error, Fatal):
                     name = "fenced" if isinstance(error, Fenced) else "failed"

@@ -7,7 +7,7 @@ same judgement is made again, and finds the stamps changed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import chain
 
@@ -32,12 +32,10 @@ from meshnode.core.mend import (
     to_item,
 )
 from meshnode.core.plain import Plain, plain, plain_item
-from meshnode.core.stamp import Stamp
+from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import HEARTBEAT, Item
 from meshnode.mysql.gtid import GtidSet
-from meshnode.mysql.localtables import LocalTables
-from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.mending import LATE, Mending
+from meshnode.store.port import Mending
 
 
 @dataclass(slots=True)
@@ -71,38 +69,29 @@ class Mender:
     def __init__(
         self,
         mending: Mending,
-        lookups: Lookups,
         examiner: Examiner,
         board: Board,
         known: dict[str, Table],
         executed: GtidSet,
     ) -> None:
         self.mending = mending
-        self.lookups = lookups
         self.examiner = examiner
         self.board = board
         self.known = known
         self.executed = executed
-        self.tables = LocalTables(mending.session)
         self.held: dict[tuple[str, bytes], Mended] = {}
+        self.late: dict[tuple[str, bytes], Stamp] = {}
         self.removed = Removed()
 
     async def load(self) -> None:
         """Take over the keys that were held back before this process started."""
-        rows = await self.mending.session.query(
-            "SELECT digest, HEX(row_key), seen_ts, seen_origin, base_ts, base_origin, base_row"
-            f" FROM meshnode.mend WHERE base_row <> {LATE}"
-        )
-        for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row in rows:
-            self.held[(str(digest), bytes.fromhex(str(key)))] = Mended(
-                Stamp(seen_ts, seen_origin), Stamp(base_ts, base_origin), bool(base_row)
-            )
+        self.held.update(await self.mending.held())
 
     async def draft(self, batch: list[Transaction]) -> Draft:
         """The draft of one batch, whatever it needs mended being committed."""
         promised = self.examiner.promised
         # Heartbeats come through here every second, also when nothing is written.
-        await self.mending.session.keep_alive()
+        await self.mending.keep_alive()
         await self._meet(batch)
         await self._fold(batch)
         numbers = TableNumbers()
@@ -111,7 +100,9 @@ class Mender:
             tx: net_effects(tx, self.known) for tx, index in zip(batch, ordinary) if index is None
         }
         self._add_held_bases(nets.values())
-        tombstones, locked = await self.mending.tombstones(_wanted(ordinary, nets.values()))
+        wanted = _wanted(ordinary, nets.values())
+        tombstones, locked = await self.mending.tombstones(wanted)
+        self._add_late(wanted, tombstones)
         examined = self._examine(batch, ordinary, nets, tombstones, locked)
         await self._mend(list(examined.values()), batch[0].format)
         items: list[Item] = []
@@ -164,7 +155,7 @@ class Mender:
         """Know the table of every tombstone, also of one whose rows have not passed yet."""
         for digest in {digest for tx in batch for digest, _, _ in tx.tombstones}:
             if digest not in self.known:
-                table = await self.tables.replicated(digest)
+                table = await self.mending.table(digest)
                 if table is not None:
                     self.known[digest] = table
 
@@ -186,7 +177,7 @@ class Mender:
                 if table.folds is not None:
                     wanted.append((table, key))
         if wanted:
-            await self.lookups.fold(self.mending.session, wanted)
+            await self.mending.learn(wanted)
 
     async def _mend(self, examined: list[Examined], fde: bytes) -> None:
         # A key may be lifted only once: an earlier touch in the batch is superseded.
@@ -200,6 +191,8 @@ class Mender:
         late = [tombstone for each in examined for tombstone in each.late.values()]
         for tombstone in await self.mending.bury(late, fde):
             await self.mending.hold_late(tombstone)
+            key = (tombstone.table.digest, tombstone.key)
+            self.late[key] = max(tombstone.stamp, self.late.get(key, ZERO))
         await self.mending.lift(early, fde, lambda: self.board.promised)
         await self.mending.lift(list(lifts.values()), fde, lambda: self.board.promised)
         for lift in (*early, *lifts.values()):
@@ -208,6 +201,27 @@ class Mender:
                     lift.seen or lift.base, lift.base, lift.base_row
                 )
         self.board.counts["late_tombstones"] += len(late)
+
+    def _add_late(
+        self, wanted: Mapping[Table, Iterable[bytes]], tombstones: dict[NetKey, Stamp]
+    ) -> None:
+        """A published delete counts, also while its tombstone waits for a lock.
+
+        What is written over it meanwhile must be above it: lifted to less, it could get the
+        very stamp of the row that was deleted.
+        """
+        if not self.late:
+            return
+        for table, keys in wanted.items():
+            for key in keys:
+                stamp = self.late.get((table.digest, key))
+                if stamp is None:
+                    continue
+                at = (table, table.fold(key))
+                if tombstones.get(at, ZERO) >= stamp:
+                    self.late.pop((table.digest, key), None)
+                else:
+                    tombstones[at] = stamp
 
     def _add_held_bases(self, nets: Iterable[dict[NetKey, Net]]) -> None:
         """A write over a version that was held back has replaced what that one replaced, too."""

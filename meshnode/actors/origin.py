@@ -32,12 +32,13 @@ from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
 from meshnode.core.wire import Sender
 from meshnode.errors import Fenced, Halt, Retry, Stopped
+from meshnode.faultpoints import fault
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.lookup import read_collations
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.maps import TableMaps
-from meshnode.mysql.mending import Mending
+from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.notices import Notices
 from meshnode.mysql.session import Session
 from meshnode.mysql.stream import open_stream
@@ -69,7 +70,7 @@ class Origin(Actor):
         self.writer = writer
         self.board = board
         self.sender = Sender(view.now.mesh, region.id, region.name)
-        self.epochs: set[int] = set()
+        self.unclaimed = 0
         self.stopped: tuple[Stopped, Decisions] | None = None
 
     async def run(self) -> None:
@@ -105,21 +106,20 @@ class Origin(Actor):
         lookups = Lookups(collations)
         active = [(schema, name) for schema, name, since in tables if since.issubset(resume)]
         notices = Notices(self.region.name, self.region.id)
-        limits = self.view.now.limits
         any_case = bool(await session.value("SELECT @@lower_case_table_names"))
         assembler = Assembler(
-            TableMaps(active, lookups.charsets, any_case), notices, limits.part_bytes,
-            decided.skipped,
+            TableMaps(active, lookups.charsets, any_case), notices,
+            lambda: self.view.now.limits.part_bytes, decided.skipped,
         )  # fmt: skip
         max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        mending = Mending(session, self.region.id, lookups, lookups.charsets, max_packet)
+        mending = MenderSession(session, self.region.id, lookups, max_packet, self.board.restamped)
         mender = Mender(
-            mending, lookups, Examiner(self.region.id, ledger.promised), self.board,
+            mending, Examiner(self.region.id, ledger.promised), self.board,
             assembler.maps.known, resume.copy(),
         )  # fmt: skip
         await mender.load()
         stream = await open_stream(self.region, self.tail_login, resume)
-        transactions: Mailbox[Transaction | Halt] = Mailbox(4 * limits.frame_target_bytes)
+        transactions: Mailbox[Transaction | Halt] = Mailbox(self._transactions_bytes())
         drafts: Mailbox[Draft | Halt] = Mailbox(DRAFTS_WAITING)
         self.board.queues.update({("transactions", ""): transactions, ("drafts", ""): drafts})
         self.running()
@@ -143,6 +143,7 @@ class Origin(Actor):
         while True:
             if not kept:
                 await inbox.wait()
+                inbox.capacity = self._transactions_bytes()
                 kept = inbox.take(self.view.now.limits.frame_target_bytes)
             first = kept[0]
             if isinstance(first, Halt):
@@ -156,6 +157,9 @@ class Origin(Actor):
             draft.taken = taken
             await outbox.put(draft, 1)
 
+    def _transactions_bytes(self) -> int:
+        return 4 * self.view.now.limits.frame_target_bytes
+
     async def _take_over(self, session: Session) -> tuple[Member, Ledger]:
         """Fence whoever wrote before, also this process's own former try; the topic's end."""
         board = self.board
@@ -164,14 +168,17 @@ class Origin(Actor):
         # epoch than the board's, must not take it for a stranger's.
         board.raising = True
         await self.writer.close()
-        kill = self.apply_login.user if not board.epoch else None
-        epoch = await raise_epoch(session, kill, self.epochs)
+        epoch = await self._raise_epoch(session)
+        fault("takeover.raised")
         member = await read_member(session)
         if member.epoch != epoch:
             raise Retry(f"another process of {self.region.name} is starting at this moment")
         board.epoch, board.incarnation = epoch, member.incarnation
         await self.writer.open(OPEN_SECONDS)
+        # From here on nobody knows whether a claim of this epoch stands in the topic.
+        self.unclaimed = 0
         end = await append_claim(self.writer, member)
+        fault("takeover.claimed")
         ledger = await self._read_own_end(member, end)
         board.raising = False
         if ledger.epoch != epoch:
@@ -184,6 +191,18 @@ class Origin(Actor):
         board.promised = max(board.promised, ledger.promised)
         board.claim()
         return member, ledger
+
+    async def _raise_epoch(self, session: Session) -> int:
+        """The epoch to claim with, raised; one that was never claimed serves again.
+
+        While the bus is away every try ends before the claim: the first one has fenced the
+        predecessor, and the later ones need not raise the epoch over their own.
+        """
+        if self.unclaimed and (await read_member(session)).epoch == self.unclaimed:
+            return self.unclaimed
+        kill = self.apply_login.user if not self.board.epoch else None
+        self.unclaimed = await raise_epoch(session, kill, self.board.epochs)
+        return self.unclaimed
 
     async def _read_own_end(self, member: Member, end: Position) -> Ledger:
         reader = self.bus.reader(self.region.name)

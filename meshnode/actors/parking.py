@@ -15,21 +15,11 @@ parts before it is undone: their rows went in, in the order of the source.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from meshnode.actors.tally import Tally
 from meshnode.core.check import Incoming
 from meshnode.core.plan import Plan, Work, make_plan
-from meshnode.errors import Busy
-from meshnode.mysql.leftovers import Letter
-from meshnode.mysql.records import LetterRow, image_json, key_json, write_letters
-from meshnode.mysql.session import RowError
-
-DUPLICATE = 1062
-"""MySQL's number for a unique value that another row has."""
-
-Unable = tuple[Incoming, RowError | Busy]
-"""An outcome that cannot be applied now, and why."""
+from meshnode.errors import Busy, MeshError, RowError
+from meshnode.store.values import Unable
 
 if TYPE_CHECKING:
     from meshnode.actors.applier import Applier
@@ -43,14 +33,13 @@ async def apply_part(
 
     Most parts have no such row, so each is first tried as a whole.
     """
-    session = applier.applying.session
-    await session.query("SAVEPOINT part")
+    await applier.applying.save("part")
     try:
         plan = await applier.write([work], effort)
     except (RowError, Busy) as error:
         if isinstance(error, Busy) and not effort.aside:
             raise
-        await session.query("ROLLBACK TO SAVEPOINT part")
+        await applier.applying.back_to("part")
         await apply_parking(applier, work, effort, format_bytes, tally)
     else:
         tally.add(plan)
@@ -64,23 +53,9 @@ async def apply_parking(
     ``format_bytes`` is the format description that the images follow.
     """
     parked = await _unable(applier, work, tally, effort.aside)
-    charsets = applier.lookups.charsets
-    letters = []
-    for incoming, error in parked:
-        table = incoming.at[0]
-        entry, image = incoming.entry, incoming.image.bytes() if incoming.image else None
-        letter = Letter(1, format_bytes, table.map_body, entry, image)
-        code, state = (error.code, "open") if isinstance(error, RowError) else (0, "replay")
-        tally.counts["parked" if code else "set_aside"] += 1
-        letters.append(
-            LetterRow(
-                table.shape, key_json(table.shape, entry.key, charsets), entry.stamp, code,
-                error.what, image_json(table.shape, image, charsets),
-                msgspec.msgpack.encode(letter), applier.peer.id, work.item.seq, work.item.tx_id,
-                state,
-            )
-        )  # fmt: skip
-    await write_letters(applier.applying.session, letters)
+    for _, error in parked:
+        tally.counts["parked" if isinstance(error, RowError) else "set_aside"] += 1
+    await applier.applying.park(parked, work.item, applier.peer.id, format_bytes)
 
 
 async def _unable(applier: "Applier", work: Work, tally: Tally, aside: bool) -> list[Unable]:
@@ -102,8 +77,8 @@ async def _unable(applier: "Applier", work: Work, tally: Tally, aside: bool) -> 
         parked = left
 
 
-def _duplicate(error: RowError | Busy) -> bool:
-    return isinstance(error, RowError) and error.code == DUPLICATE
+def _duplicate(error: MeshError) -> bool:
+    return isinstance(error, RowError) and error.duplicate
 
 
 async def _attempt(
@@ -117,17 +92,16 @@ async def _attempt(
     """Apply the outcomes ``incoming``, halving what fails."""
     if not incoming:
         return
-    session = applier.applying.session
     name = f"p{len(incoming)}"
-    await session.query(f"SAVEPOINT {name}")
+    await applier.applying.save(name)
     try:
         plan = await _outcomes(applier, work, incoming, wait=not aside)
     except (RowError, Busy) as error:
         if isinstance(error, Busy) and not aside:
             raise
-        await session.query(f"ROLLBACK TO SAVEPOINT {name}")
+        await applier.applying.back_to(name)
         if len(incoming) == 1:
-            parked.append((incoming[0], error))
+            parked.append(Unable(incoming[0], error))
             return
         middle = len(incoming) // 2
         await _attempt(applier, work, incoming[:middle], parked, tally, aside)

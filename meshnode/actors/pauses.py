@@ -9,11 +9,10 @@ only: what is under way is finished, and no lock is held while it waits.
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from meshnode.errors import Halt
-from meshnode.mysql import bookkeeping
-from meshnode.mysql.session import Session, names_no_table
+from meshnode.store.port import Session
+from meshnode.store.values import Pause
 
 if TYPE_CHECKING:
     from meshnode.actors.board import Board
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from meshnode.topology import Region
 
 LOOK_SECONDS = 1.0
-
-
-class Pause(NamedTuple):
-    """``since`` in seconds since 1970; ``reason`` is the operator's, or empty."""
-
-    since: float
-    reason: str
 
 
 class Pauses:
@@ -41,7 +33,7 @@ class Pauses:
     async def refresh(self, session: Session) -> None:
         """Read the table, unless somebody takes over what it says in the meantime."""
         taken = self._taken
-        found = await read_pauses(session)
+        found = await session.pauses()
         # What was read before a change was committed must not undo it here.
         if taken == self._taken:
             self.replace(found)
@@ -59,20 +51,6 @@ class Pauses:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
-
-
-async def read_pauses(session: Session) -> dict[int, Pause]:
-    """What ``meshnode.paused`` says; Halt where an older install has no such table."""
-    try:
-        rows = await session.query(bookkeeping.PAUSED)
-    except Halt as error:
-        if names_no_table(error):
-            raise Halt(
-                f"{session.server} has no table meshnode.paused",
-                "run `meshnode init` for this region: it adds what is missing, also under load",
-            ) from error
-        raise
-    return {origin: Pause(since / 1e6, str(reason)) for origin, since, reason in rows}
 
 
 async def hold(board: "Board", peer: "Region", own: str, state: "State", session: Session) -> None:

@@ -9,6 +9,7 @@ from meshnode.bus.port import BusWriter
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Frame, encode
 from meshnode.errors import Halt, Stopped
+from meshnode.faultpoints import fault
 
 
 async def publish(
@@ -43,7 +44,9 @@ async def publish(
             payload = encode(frame)
             if len(payload) > limits.FRAME_MAX_BYTES:
                 raise too_large(draft, ledger.name, len(payload))
+            fault("publisher.append")
             position = await writer.append(payload)
+            fault("publisher.appended")
             board.observer.published(observed, len(payload))
             board.counts["published_frames"] += 1
             board.counts["published_bytes"] += len(payload)

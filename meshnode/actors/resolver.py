@@ -44,7 +44,9 @@ class Resolver(Actor):
     async def _run(self, session: Session) -> None:
         lookups = Lookups(await read_collations(session))
         max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        leftovers = Leftovers(session, self.region.id, lookups, self.board.ancestry, max_packet)
+        leftovers = Leftovers(
+            session, self.region.id, lookups, self.board.ancestry, self.board.restamped, max_packet
+        )
         self.running()
         rounds = 0
         board = self.board

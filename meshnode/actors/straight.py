@@ -4,9 +4,14 @@ Bulk loads and quiet streams are nothing else, and on this way they cost a
 fraction (:mod:`meshnode.core.runs`).  It is only ever tried: whatever is in its way,
 a lock, a conflict, a row that cannot stand, the transaction is rolled back and the
 same items go the long way, which knows what to do.
+
+The statements of the next batch are made while the server writes this one.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import is_
 from typing import TYPE_CHECKING
 
 from meshnode.actors.intake import Ready
@@ -14,11 +19,7 @@ from meshnode.actors.tally import Tally
 from meshnode.core.change import Table
 from meshnode.core.runs import Segment, eligible, prove, touched
 from meshnode.core.wire import UPDATE, Item
-from meshnode.errors import Replan, Retry
-from meshnode.mysql.apply import set_format
-from meshnode.mysql.applying import fence_statement
-from meshnode.mysql.session import RowError, Session
-from meshnode.mysql.straight import Straight
+from meshnode.errors import Halt, Replan, Retry, RowError
 
 if TYPE_CHECKING:
     from meshnode.actors.applier import Applier
@@ -37,27 +38,32 @@ class StraightWay:
         self.applier = applier
         self._detour = 0
         self._left = 0
+        self._ahead: _Prepared | None = None
 
-    async def take(self, session: Session, batch: Sequence[Ready]) -> bool:
-        """Apply and commit ``batch``; False if that was not possible and nothing is left of it."""
-        segments = _segments(batch)
-        if segments is None:
-            return False
-        if self._left:
+    async def take(self, batch: Sequence[Ready], following: Callable[[], Sequence[Ready]]) -> bool:
+        """Apply and commit ``batch``; False if that was not possible and nothing is left of it.
+
+        ``following`` tells the batch that will be next if this one goes straight.
+        """
+        if self._left and _segments(batch):
             self._left -= 1
             return False
-        applier = self.applier
-        await applier.fitting.require(dict.fromkeys(segment.table for segment in segments))
-        straight = self._straight(segments)
-        if straight is None:
+        prepared = self._prepared(batch)
+        if prepared is None:
             return False
+        applier = self.applier
+        segments = prepared.segments
+        await applier.fitting.require(dict.fromkeys(segment.table for segment in segments))
+        if self._unfit(segments):
+            return False
+        asyncio.get_running_loop().call_soon(self._prepare_ahead, following)
         try:
             applier.progress.observer.begun(batch)
             applier.progress.observer.decided()
-            done = await self._write(session, batch, straight)
+            done = await self._write(batch, prepared.statements)
         except (Retry, RowError):
-            await applier.undo(session)
-            if session.closed:
+            await applier.applying.rollback()
+            if applier.applying.closed:
                 raise
             done = False
         if done:
@@ -68,51 +74,83 @@ class StraightWay:
         else:
             applier.board.counts["detours"] += 1
             self._left = self._detour = min(2 * self._detour + 1, LONGEST_DETOUR)
+            self._ahead = None
         return done
 
-    async def take_part(self, session: Session, item: Item, tables: list[Table]) -> list[Segment]:
+    async def take_part(self, item: Item, tables: list[Table]) -> list[Segment]:
         """Write a part of a huge transaction in the open one; [] if nothing is left of it.
 
-        Its tables must have been found to fit.  Raises Busy and other errors of the session.
+        Its tables must have been found to fit.  Raises Busy and other errors of the store.
         """
         segments = prove([item], tables) if eligible(item, tables) else None
-        straight = self._straight(segments) if segments else None
-        if straight is None:
+        statements = self._statements(segments) if segments else None
+        if segments is None or statements is None or self._unfit(segments):
             return []
-        await session.query("SAVEPOINT part")
+        applying = self.applier.applying
+        await applying.save("part")
         try:
-            await straight.write(session)
+            await applying.straight(statements, None)
         except (Replan, RowError):
-            await session.query("ROLLBACK TO SAVEPOINT part")
+            await applying.back_to("part")
             self.applier.board.counts["detours"] += 1
             return []
         return segments
 
-    def _straight(self, segments: list[Segment]) -> Straight | None:
-        applier = self.applier
-        tables = touched(segments)
-        wide = applier.fitting.wide
-        if tables is None or any(s.table in wide and s.kind == UPDATE for s in segments):
+    def _prepared(self, batch: Sequence[Ready]) -> "_Prepared | None":
+        """What is to be sent for ``batch``, made ahead or now; None if it cannot go straight."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.is_for(batch):
+            return ahead
+        segments = _segments(batch)
+        statements = self._statements(segments) if segments else None
+        if segments is None or statements is None:
             return None
-        return Straight(segments, tables, applier.lookups, applier.max_packet)
+        return _Prepared(batch, segments, statements)
 
-    async def _write(self, session: Session, batch: Sequence[Ready], straight: Straight) -> bool:
+    def _prepare_ahead(self, following: Callable[[], Sequence[Ready]]) -> None:
+        """Use the time in which the server writes."""
+        if self._ahead is None and not self._left:
+            self._ahead = self._prepared(following())
+
+    def _statements(self, segments: list[Segment]) -> object | None:
+        """What `straight` takes; None if these runs cannot go that way."""
+        tables = touched(segments)
+        if tables is None:
+            return None
+        try:
+            return self.applier.applying.prepare(segments, tables)
+        except (RowError, Halt):
+            # The long way says what is wrong.
+            return None
+
+    def _unfit(self, segments: list[Segment]) -> bool:
+        """Whether tables have more columns here, which an update would leave as they are."""
+        wide = self.applier.fitting.wide
+        return any(each.table in wide and each.kind == UPDATE for each in segments)
+
+    async def _write(self, batch: Sequence[Ready], statements: object) -> bool:
         applier = self.applier
-        await set_format(session, next(ready.format for ready in batch if ready.format))
-        fence = fence_statement(
-            applier.peer.id,
-            applier.incarnation,
-            batch[-1].mark,
-            applier.seq,
-            applier.board.epoch,
-        )
-        _, fenced = await straight.write(session, [b"BEGIN", fence])
-        if fenced.found != 1:
+        format_bytes = next(ready.format for ready in batch if ready.format)
+        opening = format_bytes, applier.fence(batch)
+        if not await applier.applying.straight(statements, opening):
             # The long way finds out why.
-            await applier.undo(session)
+            await applier.applying.rollback()
             return False
-        await session.query("COMMIT")
+        await applier.applying.commit()
         return True
+
+
+@dataclass(slots=True, eq=False)
+class _Prepared:
+    """A batch and all that is to be sent for it."""
+
+    batch: Sequence[Ready]
+    segments: list[Segment]
+    statements: object
+
+    def is_for(self, batch: Sequence[Ready]) -> bool:
+        """Whether it was made of just these steps."""
+        return len(batch) == len(self.batch) and all(map(is_, batch, self.batch))
 
 
 def _segments(batch: Sequence[Ready]) -> list[Segment] | None:

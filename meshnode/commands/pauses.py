@@ -4,11 +4,11 @@ import argparse
 from typing import Any
 
 from meshnode import accounts
-from meshnode.actors.pauses import Pause
 from meshnode.commands.arguments import add_command, add_json, load, print_json
 from meshnode.mysql.control import connect
 from meshnode.ops import pauses
 from meshnode.ops.verdict import moment
+from meshnode.store.values import Pause
 
 
 def add_parsers(commands: Any) -> None:

@@ -51,6 +51,8 @@ class Lift:
     stands is lifted.  ``shown`` is the image as JSON text where only that was
     kept.  ``image`` is the row as published nowhere, for the record of an overtaken
     lift: ``(rows, start, stop)``, or ``None`` where no full image is at hand.
+    ``above`` is the highest version that the row is known to have replaced, which need not be
+    its base: lifted to less, it would come round only to be lifted again.
     """
 
     table: Table
@@ -62,6 +64,7 @@ class Lift:
     image: tuple[bytes, int, int] | None
     shown: str | None = None
     fate: Fate | None = None
+    above: Stamp = ZERO
 
 
 @dataclass(slots=True, eq=False)
@@ -145,8 +148,9 @@ class Examiner:
                     image = None if net.op < 0 else image_of(tx.ops[net.op], net.place)
                     seen = None if net.partial else net.stamp
                     examined.lifts[at] = Lift(
-                        net.table, net.key, seen, base, base_row, reason, image
-                    )
+                        net.table, net.key, seen, base, base_row, reason, image,
+                        above=max(net.replaced, tombstones.get(at, ZERO)),
+                    )  # fmt: skip
             unseen = net.unseen
             hidden = unseen is not None and (net.tomb is None or net.tomb < unseen)
             if hidden and (net.stamp is None or lifted):
@@ -160,18 +164,25 @@ class Examiner:
 
 
 def known_base(
-    net: Net, mended: Mended | None, tombstone: Stamp | None, removed: Stamp | None = None
+    net: Net,
+    mended: Mended | None,
+    tombstone: Stamp | None,
+    removed: Stamp | None = None,
+    late: Stamp | None = None,
 ) -> tuple[Stamp, bool]:
     """The version that ``net`` replaced, and whether that was a row.
 
     ``tombstone`` is the key's in the database, ``removed`` the newest that the stream
-    has shown: the one in the database may be that of a delete still to come.
+    has shown: the one in the database may be that of a delete still to come, or the
+    ``late`` one that ``net`` itself ends with.
     """
     if mended is not None:
         return mended.base, mended.base_row
     if net.before is not None:
         return net.before, True
-    end = net.tomb if net.stamp is None else net.stamp
+    end = late
+    if end is None:
+        end = net.tomb if net.stamp is None else net.stamp
     for stamp in (tombstone, removed):
         if stamp is not None and (end is None or stamp < end):
             return stamp, False
@@ -197,6 +208,37 @@ class Removed:
         return self._stamps.get(at)
 
 
+class Restamped:
+    """What rows that were lifted carried before and after: bounded, the latest kept.
+
+    A transaction whose frame was not acknowledged is judged again, also when its lifts are
+    committed, or their COMMIT had no answer.  A row that has just the stamp which a lift of
+    that version wrote is lifted; any other was changed by somebody else.
+    """
+
+    def __init__(self, capacity: int = limits.LIFTS_KEPT) -> None:
+        self.capacity = capacity
+        self._stamps: dict[tuple[str, bytes], tuple[Stamp, Stamp]] = {}
+
+    def note(self, lift: Lift, stamp: Stamp, committed: bool) -> None:
+        """The lift wrote ``stamp`` over the version it saw; before its COMMIT nobody knows.
+
+        If that is never known, a stamp that a client's own write would get over the same
+        version proves nothing: its trigger takes the next one where the clock is behind.
+        """
+        if lift.seen is None or not (committed or stamp.ts > lift.seen.ts + 1):
+            return
+        at = (lift.table.digest, lift.key)
+        self._stamps.pop(at, None)
+        self._stamps[at] = lift.seen, stamp
+        if len(self._stamps) > self.capacity:
+            del self._stamps[next(iter(self._stamps))]
+
+    def by(self, lift: Lift, row: Stamp) -> bool:
+        """Whether ``row`` is what a lift has made of the very version that this one is about."""
+        return self._stamps.get((lift.table.digest, lift.key)) == (lift.seen, row)
+
+
 def to_item(
     examined: Examined,
     tombstones: Mapping[NetKey, Stamp],
@@ -219,7 +261,10 @@ def to_item(
         note = mended.get(at)
         if note is not None and net.before is not None and net.before != note.seen:
             note = None
-        base, base_row = known_base(net, note, tombstones.get(at), removed.of(at))
+        late = examined.late.get(at)
+        base, base_row = known_base(
+            net, note, tombstones.get(at), removed.of(at), None if late is None else late.stamp
+        )
         if note is not None and base_row != (net.before is not None):
             # A lift is logged as an update of a row that the peers do not have.
             exact = False
@@ -227,7 +272,6 @@ def to_item(
             outcome, stamp = UPSERT, net.stamp
         else:
             exact = exact and lift is None
-            late = examined.late.get(at)
             tomb = late.stamp if late is not None else net.tomb
             if tomb is None:
                 continue
@@ -264,6 +308,6 @@ def keys_to_look_up(examined_nets: Iterable[dict[NetKey, Net]]) -> set[NetKey]:
 
 
 __all__ = [
-    "Examined", "Examiner", "Fate", "LateTombstone", "Lift", "Reason", "Removed", "image_of",
-    "keys_to_look_up", "known_base", "net_effects", "to_item",
+    "Examined", "Examiner", "Fate", "LateTombstone", "Lift", "Reason", "Removed", "Restamped",
+    "image_of", "keys_to_look_up", "known_base", "net_effects", "to_item",
 ]  # fmt: skip

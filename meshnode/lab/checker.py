@@ -6,7 +6,8 @@ greatest stamp, and nothing else about how the mesh works matters: in every
 region the row must be there with that stamp, or be gone if the winner is a
 delete.  No row may stand beside a newer tombstone.  And no write may vanish
 without a trace: an upsert that is not among the versions which its key's
-winner was written over (:mod:`meshnode.lab.lost`) must be in some region's ``conflict_log``.
+winner was written over (:mod:`meshnode.lab.lost`) must be in some region's ``conflict_log``,
+or in its ``dead_letter`` if it could not stand there, or have been replaced by one that is.
 
 Keys that the collation takes for one are put together by the server's own
 ``WEIGHT_STRING``.  It shares no code with ``core``; where the two disagree, one is wrong.
@@ -20,7 +21,7 @@ from typing import Any
 
 from meshnode.buses import bare_bus
 from meshnode.lab.keyreader import KeyReader, TableName, identifier
-from meshnode.lab.lost import ZERO, lost_writes
+from meshnode.lab.lost import ZERO, accounted_for, lost_writes
 from meshnode.lab.stage import Stage
 from meshnode.lab.topics import Published, Stamp, Topic, read_topic
 
@@ -191,7 +192,11 @@ class _Comparison:
             report.find(f"{title}: {beside} rows stand beside a newer tombstone")
 
     def _logged(self, table: TableName) -> set[Stamp]:
-        """Losers in any region's conflict log, for one table."""
+        """Losers in any region's records, for one table.
+
+        A row that was set aside has its image in ``dead_letter``, also when a newer version of
+        its key has closed the letter: it never stood there to lose a conflict.
+        """
         found: set[Stamp] = set()
         for connection in self._connections.values():
             found.update(
@@ -199,8 +204,10 @@ class _Comparison:
                 for row in _rows(
                     connection,
                     "SELECT loser_ts, loser_origin FROM meshnode.conflict_log"
+                    " WHERE schema_name = %s AND table_name = %s"
+                    " UNION SELECT ts, stamp_origin FROM meshnode.dead_letter"
                     " WHERE schema_name = %s AND table_name = %s",
-                    table,
+                    table + table,
                 )
             )
         return found
@@ -208,13 +215,17 @@ class _Comparison:
     def _lost(
         self, title: str, entries: list[Published], winner: Published, logged: set[Stamp]
     ) -> None:
-        """Every upsert that the winner's writers had not seen must be on record."""
+        """Every upsert that the winner's writers had not seen must be on record.
+
+        Or one that was written over it, in sight of it.
+        """
         report = self._report
         lost = lost_writes(entries, winner, self._gc_limits)
         report.unknown_ancestry += lost.cut_short
+        accounted = accounted_for(entries, logged)
         for entry in lost.writes:
             report.lost_writes += 1
-            if entry.stamp in logged:
+            if entry.stamp in accounted:
                 report.recorded += 1
             else:
                 report.find(

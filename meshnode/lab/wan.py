@@ -11,7 +11,8 @@ the way at a time.
     {"cut": ["osaka->dublin", "dublin->osaka"], "latency_ms": {"osaka->dublin": 106}}
 
 `from->to` stops what region ``from`` publishes on its way to region ``to``.
-Latencies may stand there too; they are read once, at the start (`Wan.read`).
+Latencies stand there too, and ``bytes_per_second`` of links that are slow; a change of
+either holds for the records that come after it.
 While a link is cut its reader gets nothing, not even an error; after healing it
 gets everything, one latency later. A missing file means that nothing is cut. A
 file that cannot be read as JSON is half written: what was known stays true.
@@ -83,6 +84,12 @@ def write_latency(path: Path, latency_ms: Mapping[tuple[str, str], float]) -> No
     _replace(path, {"cut": []} | _content(path) | {"latency_ms": named})
 
 
+def write_rates(path: Path, rates: Mapping[tuple[str, str], float]) -> None:
+    """Put the bytes a second of slow links into the control file; others are fast."""
+    named = {f"{a}->{b}": value for (a, b), value in rates.items()}
+    _replace(path, {"cut": []} | _content(path) | {"bytes_per_second": named})
+
+
 def _content(path: Path) -> dict[str, Any]:
     """What the control file holds; empty if there is none."""
     try:
@@ -117,6 +124,21 @@ def read_cuts(path: Path) -> frozenset[tuple[str, str]]:
         return frozenset((a, b) for a, b in links)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(f"{path} is no control file: {error!r}", 'write {"cut": ["a->b"]}') from error
+
+
+def _numbers(path: Path) -> dict[str, dict[str, float]]:
+    """Latencies and rates in the control file, by link."""
+    content = _content(path)
+    try:
+        return {
+            name: {link: float(value) for link, value in content.get(name, {}).items()}
+            for name in ("latency_ms", "bytes_per_second")
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Refused(
+            f"the numbers in {path} cannot be used: {error!r}",
+            'write {"cut": [], "latency_ms": {"a->b": 35}}',
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -221,10 +243,20 @@ class _Cuts:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._cuts: frozenset[tuple[str, str]] = frozenset()
+        self._numbers: dict[str, dict[str, float]] = {}
 
     def __contains__(self, link: tuple[str, str]) -> bool:
+        self._look()
+        return link in self._cuts
+
+    def number(self, name: str, link: tuple[str, str], default: float) -> float:
+        """What the control file says under ``name`` of a link."""
+        self._look()
+        return self._numbers.get(name, {}).get("->".join(link), default)
+
+    def _look(self) -> None:
         if self._path is None:
-            return False
+            return
         try:
             stat = os.stat(self._path)
             seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -233,8 +265,8 @@ class _Cuts:
         if seen != self._seen:
             with contextlib.suppress(json.JSONDecodeError):
                 self._cuts = read_cuts(self._path)
+                self._numbers = _numbers(self._path)
                 self._seen = seen
-        return link in self._cuts
 
 
 class _Link:
@@ -243,7 +275,8 @@ class _Link:
     def __init__(self, source: str, here: str, wan: Wan, cuts: _Cuts) -> None:
         self._ends = (source, here)
         self._cuts = cuts
-        self._seconds = wan.latency_ms.get(self._ends, 0.0) / 1000
+        self._latency_ms = wan.latency_ms.get(self._ends, 0.0)
+        self._free_at = float("-inf")
         self._jitter = wan.jitter
         self._random = random.Random(f"{wan.seed} {source}->{here}")
         self.healed_at = float("-inf")
@@ -255,7 +288,16 @@ class _Link:
 
     def draw(self) -> float:
         """Return the seconds that the next record takes."""
-        return self._seconds * (1 + self._jitter * self._random.uniform(-1, 1))
+        seconds = self._cuts.number("latency_ms", self._ends, self._latency_ms) / 1000
+        return seconds * (1 + self._jitter * self._random.uniform(-1, 1))
+
+    def sent(self, now: float, size: int) -> float:
+        """Return the loop time at which a record of ``size`` bytes has left a slow link's start."""
+        rate = self._cuts.number("bytes_per_second", self._ends, 0.0)
+        if not rate:
+            return now
+        self._free_at = max(self._free_at, now) + size / rate
+        return self._free_at
 
     async def open(self) -> None:
         """Return when the link is not cut."""
@@ -325,7 +367,8 @@ class _Ahead:
                     self._changed.clear()
                     await self._changed.wait()
                 for record in await self._inner.read(position, AHEAD_BYTES - self._bytes):
-                    self._way.append((loop.time(), self._link.draw(), record))
+                    came = self._link.sent(loop.time(), len(record.payload))
+                    self._way.append((came, self._link.draw(), record))
                     self._bytes += len(record.payload)
                     position = record.after
                 self._changed.set()

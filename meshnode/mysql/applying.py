@@ -11,9 +11,10 @@ with locking reads.  Anything the plan did not see is a rollback and a new plan.
 from collections import defaultdict
 from collections.abc import Iterable
 
+from meshnode.core import look
 from meshnode.core.change import NetKey, Table
-from meshnode.core.plan import Plan, Record, Work
-from meshnode.core.resolve import CERTAIN, POSSIBLE, Conflict, Kind, Local
+from meshnode.core.plan import Plan, Work
+from meshnode.core.resolve import Local
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
 from meshnode.errors import Replan
@@ -112,10 +113,7 @@ class Applying:
                 self.session, self.lookups(table), table, keys, FOR_SHARE_NOWAIT, tombstones=True
             )
             for at, tomb in found.items():
-                incoming = plan.upserts[at]
-                if tomb > incoming.entry.stamp:
-                    raise Replan(f"{table.title}: a newer tombstone stands beside a row")
-                self._beaten_delete(plan, at, tomb)
+                look.beside_upsert(plan, at, tomb)
         removals: Keys = defaultdict(dict)
         for at in plan.removals:
             removals[at[0]][plan.keys[at]] = at
@@ -124,23 +122,7 @@ class Applying:
                 self.session, self.lookups(table), table, keys, FOR_SHARE_NOWAIT
             )
             for at, row in found.items():
-                if row < plan.removals[at]:
-                    raise Replan(f"{table.title}: a row stands below its tombstone")
-
-    def _beaten_delete(self, plan: Plan, at: NetKey, tomb: Stamp) -> None:
-        """An exact insert went over a tombstone that its writer had not seen: a record."""
-        before = plan.before.get(at)
-        incoming = plan.upserts[at]
-        entry = incoming.entry
-        unseen = before is None or (before.row is None and before.tomb is None)
-        if not unseen or tomb == entry.base or tomb.origin == entry.origin:
-            return
-        if at in plan.tombstones:
-            return
-        certainty = CERTAIN if tomb > entry.base else POSSIBLE
-        found = Conflict(Kind.UPDATE_DELETE, certainty, entry.stamp, tomb, True)
-        item = plan.items[at]
-        plan.records.append(Record(found, item, incoming))
+                look.beside_removal(plan, at, row)
 
     async def record(self, plan: Plan, images: dict[NetKey, str], origin: int) -> None:
         """Write the conflict records the plan owes."""

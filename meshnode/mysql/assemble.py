@@ -57,12 +57,17 @@ class Assembler:
     """Folds packets of one binlog stream into transactions.
 
     ``notices`` receives what the bookkeeping tables say (heartbeats, epochs,
-    tables that join).  ``skipped`` holds transactions that an operator has told
-    the node to leave out.
+    tables that join).  ``part_bytes`` says how large a part of a transaction may
+    be (bytes; it may change at any time).  ``skipped`` holds transactions that an
+    operator has told the node to leave out.
     """
 
     def __init__(
-        self, maps: TableMaps, notices: Notices, part_bytes: int, skipped: Iterable[str] = ()
+        self,
+        maps: TableMaps,
+        notices: Notices,
+        part_bytes: Callable[[], int],
+        skipped: Iterable[str] = (),
     ) -> None:
         self.maps = maps
         self.notices = notices

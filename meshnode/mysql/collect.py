@@ -37,13 +37,14 @@ PATIENCE = 2
 class Collector:
     """Collects into ``tx``, the open part of the present transaction, if there is one.
 
-    ``own`` is this region's id.  ``begin`` makes the part with a number, ``end``
-    takes one that is full, ``stop`` makes the error that names the transaction.
+    ``own`` is this region's id, ``part_bytes`` says how large a part may be (bytes).  ``begin``
+    makes the part with a number, ``end`` takes one that is full, ``stop`` makes the error
+    that names the transaction.
     """
 
     def __init__(
         self,
-        part_bytes: int,
+        part_bytes: Callable[[], int],
         own: int,
         begin: Callable[[int], Transaction],
         end: Callable[[Transaction], None],
@@ -76,7 +77,7 @@ class Collector:
         tx = self.tx
         if tx is None:
             tx = self.open()
-        elif tx.size + size > self._part_bytes:
+        elif tx.size + size > self._part_bytes():
             tx = self._room(tx, size)
         tx.size += size
         tx.rows += len(found)
@@ -86,7 +87,7 @@ class Collector:
 
     def _room(self, tx: Transaction, size: int) -> Transaction:
         """The part that takes ``size`` more bytes: ``tx`` itself, or a new one behind it."""
-        allowed = self._part_bytes * (PATIENCE if self._waits else 1)
+        allowed = self._part_bytes() * (PATIENCE if self._waits else 1)
         if not tx.size or tx.size + size <= allowed:
             return tx
         self._end(tx)

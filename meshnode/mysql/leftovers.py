@@ -6,7 +6,7 @@ import msgspec
 
 from meshnode.core.change import Table
 from meshnode.core.check import Image, Incoming
-from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.plan import Ancestry, Work, make_plan
 from meshnode.core.shape import Equal, compare
 from meshnode.core.stamp import ZERO, Stamp
@@ -40,16 +40,24 @@ class Leftovers:
     """Statements over ``meshnode.mend`` and ``meshnode.dead_letter`` of one region."""
 
     def __init__(
-        self, session: Session, own: int, lookups: Lookups, ancestry: Ancestry, max_packet: int
+        self,
+        session: Session,
+        own: int,
+        lookups: Lookups,
+        ancestry: Ancestry,
+        restamped: Restamped,
+        max_packet: int,
     ) -> None:
         self.session = session
         self.own = own
         self.lookups = lookups
         self.ancestry = ancestry
         self.max_packet = max_packet
-        self.mending = Mending(session, own, lookups, lookups.charsets, max_packet)
+        self.mending = Mending(session, own, lookups, lookups.charsets, max_packet, restamped)
         self.tables = LocalTables(session)
         self._looked_to = 0
+        # When the entries of ``meshnode.mend`` were written that are being worked off.
+        self._read: dict[tuple[str, bytes], str] = {}
 
     async def definitions(self) -> object:
         """Something that changes whenever a column of a replicated table does."""
@@ -67,7 +75,8 @@ class Leftovers:
         """Try every held-back key once; how many were lifted and how many overtaken."""
         rows = await self.session.query(
             "SELECT m.digest, HEX(m.row_key), m.seen_ts, m.seen_origin, m.base_ts, m.base_origin,"
-            " m.base_row, m.image, t.schema_name, t.table_name FROM meshnode.mend m"
+            " m.base_row, m.image, t.schema_name, t.table_name, HEX(m.key_hash),"
+            " CAST(m.at AS CHAR) FROM meshnode.mend m"
             f" LEFT JOIN meshnode.tables t ON t.digest = m.digest"
             # In no order, so that keys which stay locked do not keep the others waiting.
             f" ORDER BY RAND() LIMIT {ROWS_A_ROUND}"
@@ -76,18 +85,24 @@ class Leftovers:
             return 0, 0
         lifts: list[Lift] = []
         late: list[LateTombstone] = []
+        self._read = {(str(row[0]), bytes.fromhex(str(row[-2]))): str(row[-1]) for row in rows}
         for row in rows:
-            await self._sort(row, lifts, late)
+            await self._sort(row[:-2], lifts, late)
         await self.lookups.fold(
             self.session,
             [(each.table, each.key) for each in (*lifts, *late) if each.table.folds is not None],
         )
+        # A late tombstone may have to wait on when the row is free already.
+        above = {(each.table.digest, each.key): each.stamp for each in late}
+        for lift in lifts:
+            lift.above = above.get((lift.table.digest, lift.key), ZERO)
         below = await self._bury(late, fde, promised)
         await self.mending.lift(lifts, fde, promised, hold=False)
-        overtaken = [lift for lift in lifts if lift.fate is Fate.OVERTAKEN]
-        await self._forget([(lift.table.digest, key_hash(lift.key)) for lift in overtaken])
+        # A lift takes its entry out itself, but not one that it found done.
+        over = [lift for lift in lifts if lift.fate is not Fate.HELD]
+        await self._forget([(lift.table.digest, key_hash(lift.key)) for lift in over])
         lifted = sum(lift.fate is Fate.LIFTED for lift in (*lifts, *below))
-        return lifted, len(overtaken)
+        return lifted, sum(lift.fate is Fate.OVERTAKEN for lift in lifts)
 
     async def _sort(self, row: tuple, lifts: list[Lift], late: list[LateTombstone]) -> None:
         """Make a row of ``meshnode.mend`` a lift or a late tombstone again."""
@@ -123,11 +138,18 @@ class Leftovers:
         return below
 
     async def _forget(self, keys: Sequence[tuple[str, bytes]]) -> None:
-        """Take entries out of ``meshnode.mend``: table digest and key hash."""
+        """Take entries out of ``meshnode.mend``: table digest and key hash.
+
+        Only as they were read: the mender may have put a later version of the key in the
+        place of one, and that has not been worked off.
+        """
         if keys:
-            pairs = ",".join(f"('{digest}',{raw(hashed)})" for digest, hashed in keys)
+            entries = ",".join(
+                f"('{digest}',{raw(hashed)},{text(self._read[digest, hashed])})"
+                for digest, hashed in keys
+            )
             await self.session.query(
-                f"DELETE FROM meshnode.mend WHERE (digest, key_hash) IN ({pairs})"
+                f"DELETE FROM meshnode.mend WHERE (digest, key_hash, at) IN ({entries})"
             )
 
     # Dead letters

@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from meshnode import limits
 from meshnode.core.change import NetKey, Table
-from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.plan import Form, Step
 from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp, lifted
 from meshnode.errors import Busy, Halt
+from meshnode.faultpoints import fault
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
 from meshnode.mysql.builders import binlog_statement
 from meshnode.mysql.images import local_images
@@ -89,6 +90,21 @@ async def _halve_once(
     return locked
 
 
+def _greatest(late: Iterable[LateTombstone]) -> dict[Table, dict[NetKey, LateTombstone]]:
+    """The greatest late tombstone of each key, by table.
+
+    The last need not be it: a row that was inserted under a clock that stepped back, and
+    deleted too, has a lower one than the row before it.
+    """
+    found: dict[Table, dict[NetKey, LateTombstone]] = defaultdict(dict)
+    for tombstone in late:
+        group = found[tombstone.table]
+        at = (tombstone.table, tombstone.table.fold(tombstone.key))
+        if at not in group or group[at].stamp < tombstone.stamp:
+            group[at] = tombstone
+    return found
+
+
 class Mending:
     """The mender's statements, on one session; ``own`` is this region's id."""
 
@@ -99,12 +115,14 @@ class Mending:
         lookup: Callable[[Table], Lookup],
         charsets: Mapping[int, str],
         max_packet: int,
+        restamped: Restamped,
     ) -> None:
         self.session = session
         self.own = own
         self.lookup = lookup
         self.charsets = charsets
         self.max_packet = max_packet
+        self.restamped = restamped
         self.tables = LocalTables(session)
 
     async def tombstones(
@@ -144,7 +162,10 @@ class Mending:
         await set_format(self.session, fde)
 
         async def work(chunk: Sequence[Lift]) -> None:
-            await self._in_transaction(lambda: self._lift(chunk, promised()))
+            wrote: list[tuple[Lift, Stamp]] = []
+            await self._in_transaction(lambda: self._lift(chunk, promised(), wrote))
+            self._remember(wrote, committed=True)
+            fault("mending.lifted")
 
         for lift in await halve(lifts, work, limits.MEND_ROWS):
             lift.fate = Fate.HELD
@@ -163,7 +184,14 @@ class Mending:
                 await self.session.rollback()
             raise
 
-    async def _lift(self, lifts: Sequence[Lift], promised: int) -> None:
+    def _remember(self, wrote: Sequence[tuple[Lift, Stamp]], committed: bool) -> None:
+        for lift, stamp in wrote:
+            self.restamped.note(lift, stamp, committed)
+
+    async def _lift(
+        self, lifts: Sequence[Lift], promised: int, wrote: list[tuple[Lift, Stamp]]
+    ) -> None:
+        """Lift in the open transaction; ``wrote`` learns the stamps that rows have got."""
         by_table: dict[Table, list[Lift]] = defaultdict(list)
         for lift in lifts:
             by_table[lift.table].append(lift)
@@ -190,6 +218,9 @@ class Mending:
             for lift in group:
                 at = (table, table.fold(lift.key))
                 row, tomb = rows.get(at), tombs.get(at, ZERO)
+                if row is not None and self.restamped.by(lift, row):
+                    fates.append((lift, Fate.LIFTED))
+                    continue
                 if row is None or lift.seen not in (None, row):
                     fates.append((lift, Fate.OVERTAKEN))
                     if lift.reason is not Reason.TOMBSTONE:
@@ -198,9 +229,10 @@ class Mending:
                 if tomb > lift.base:
                     lift.base, lift.base_row = tomb, False
                 lift.seen = row
-                ts = lifted(clock, row.ts, max(tomb, lift.base).ts, promised)
+                ts = lifted(clock, row.ts, max(tomb, lift.base, lift.above).ts, promised)
                 stamps.append((lift.key, ts, self.own))
                 ready.append(lift)
+                wrote.append((lift, Stamp(ts, self.own)))
                 fates.append((lift, Fate.LIFTED))
             if stamps:
                 events.append(stamp_event(await self._present(table), stamps))
@@ -208,8 +240,11 @@ class Mending:
             await self.session.query(self._mend_rows(ready))
             await self.session.query(binlog_statement(events))
             await self.session.query(self._unmend(ready))
+            fault("mending.lift")
         if records:
             await write_conflicts(self.session, records)
+        # The answer to the COMMIT may be lost.
+        self._remember(wrote, committed=False)
         for lift, fate in fates:
             lift.fate = fate
 
@@ -260,12 +295,16 @@ class Mending:
         )  # fmt: skip
 
     async def hold_late(self, late: LateTombstone) -> None:
-        """Leave a late tombstone that met a lock to ``meshnode.mend``."""
+        """Leave a late tombstone that met a lock to ``meshnode.mend``.
+
+        One that waits there for the key already may be the greater (its origin is the same).
+        """
         await self.session.query(
-            "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
+            "INSERT INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
             f" base_ts, base_origin, base_row, at) VALUES ('{late.table.digest}',"
             f"{raw(key_hash(late.key, late=True))},{raw(late.key)},{late.stamp.ts},"
-            f"{late.stamp.origin},0,0,{LATE},UTC_TIMESTAMP(6))"
+            f"{late.stamp.origin},0,0,{LATE},UTC_TIMESTAMP(6)) AS late ON DUPLICATE KEY UPDATE"
+            " seen_ts = GREATEST(mend.seen_ts, late.seen_ts), at = late.at"
         )
 
     async def rows_below(self, late: Sequence[LateTombstone]) -> list[Lift]:
@@ -275,11 +314,7 @@ class Mending:
         one of them is locked.
         """
         lifts: list[Lift] = []
-        by_table: dict[Table, dict[NetKey, LateTombstone]] = defaultdict(dict)
-        for tombstone in late:
-            at = (tombstone.table, tombstone.table.fold(tombstone.key))
-            by_table[tombstone.table][at] = tombstone
-        for table, group in by_table.items():
+        for table, group in _greatest(late).items():
             keys = [tombstone.key for tombstone in group.values()]
             rows = await read_stamps(
                 self.session, self.lookup(table), table, keys, FOR_SHARE_NOWAIT
@@ -305,11 +340,7 @@ class Mending:
         return await halve(late, work, limits.MEND_ROWS)
 
     async def _bury(self, late: Sequence[LateTombstone]) -> None:
-        by_table: dict[Table, dict[NetKey, LateTombstone]] = defaultdict(dict)
-        for tombstone in late:
-            at = (tombstone.table, tombstone.table.fold(tombstone.key))
-            by_table[tombstone.table][at] = tombstone
-        for table, group in by_table.items():
+        for table, group in _greatest(late).items():
             lookup = self.lookup(table)
             keys = [tombstone.key for tombstone in group.values()]
             try:

@@ -22,7 +22,7 @@ from asyncmy.constants import FIELD_TYPE
 from asyncmy.constants.CLIENT import FOUND_ROWS
 
 from meshnode import limits
-from meshnode.errors import Busy, Halt, MeshError, Park, Refused, Replan, Retry
+from meshnode.errors import Busy, Halt, MeshError, Refused, Replan, Retry, RowError
 from meshnode.mysql.control import CONNECT_SECONDS, Login, tls_context
 from meshnode.topology import Region
 
@@ -211,14 +211,6 @@ def names_no_table(error: MeshError) -> bool:
     """Whether a statement failed because its table or schema does not exist."""
     cause = error.__cause__
     return isinstance(cause, driver.MySQLError) and cause.args[:1] in ((1146,), (1049,))
-
-
-class RowError(Park):
-    """A statement failed on a row: ``code`` is MySQL's number."""
-
-    def __init__(self, what: str, code: int) -> None:
-        super().__init__(what)
-        self.code = code
 
 
 def translate(error: Exception, server: str) -> _Translated:

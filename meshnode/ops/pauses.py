@@ -5,10 +5,10 @@ The row in ``meshnode.paused`` is the pause; the running node takes it up within
 time, and nothing is resumed twice.
 """
 
-from meshnode.actors.pauses import Pause
 from meshnode.errors import Refused
 from meshnode.mysql import bookkeeping
 from meshnode.mysql.control import Control, code_of
+from meshnode.store.values import Pause
 from meshnode.topology import Region, Topology
 
 REASON_CHARACTERS = 255

@@ -11,6 +11,7 @@ import asyncio
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
@@ -62,6 +63,18 @@ class Harness:
 
     def source(self) -> str:
         return self.expression.format(directory=str(self.directory))
+
+    async def start_child(self, call: str) -> Any:
+        """Run a coroutine of `CHILD` in another process; return when it is ready."""
+        program = CHILD.format(source=self.source(), call=call)
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdin=pipe, stdout=pipe
+        )
+        assert child.stdout is not None
+        ready = await asyncio.wait_for(child.stdout.readline(), SOON)
+        assert ready in (b"holds\n", b"reads\n")
+        return child
 
 
 class WanHarness(Harness):
@@ -127,16 +140,3 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-async def start_child(harness: Harness, call: str) -> asyncio.subprocess.Process:
-    """Run a coroutine of `CHILD` in another process; return when it has said that it is ready."""
-    program = CHILD.format(source=harness.source(), call=call)
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdin=pipe, stdout=pipe
-    )
-    assert child.stdout is not None
-    ready = await asyncio.wait_for(child.stdout.readline(), SOON)
-    assert ready in (b"holds\n", b"reads\n")
-    return child

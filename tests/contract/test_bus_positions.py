@@ -7,7 +7,7 @@ import random
 import signal
 
 import pytest
-from bus_harness import REGION, SOON, Harness, payloads, read_until, start_child
+from bus_harness import REGION, SOON, Harness, payloads, read_until
 
 from meshnode.bus.port import (
     ORIGIN,
@@ -91,7 +91,7 @@ async def test_a_writer_can_be_opened_and_closed_again(harness: Harness) -> None
 async def test_a_reader_in_another_process(writer: BusWriter, harness: Harness) -> None:
     source = random.Random(3)
     sent = [source.randbytes(source.choice((10, 300, 70_000))) for _ in range(200)]
-    child = await start_child(harness, f"digest({len(sent)})")
+    child = await harness.start_child(f"digest({len(sent)})")
     for payload in sent:
         await writer.append(payload)
     said, _ = await asyncio.wait_for(child.communicate(), SOON)
@@ -99,7 +99,7 @@ async def test_a_reader_in_another_process(writer: BusWriter, harness: Harness) 
 
 
 async def test_there_is_one_writer(harness: Harness, reader: BusReader) -> None:
-    child = await start_child(harness, "hold()")
+    child = await harness.start_child("hold()")
     writer = harness.bus().writer(REGION)
     try:
         end = await writer.open(0.0)

@@ -2,7 +2,7 @@
 
 Theory of operation.  It is a lab: servers with durable commits, ``meshnode run`` for each
 region, one folder.  Two things are added: the tables of :mod:`crash_load`, and in each region
-what :mod:`applied_audit` needs to prove that no item was applied twice or left out.
+what :mod:`meshnode.lab.applied_audit` needs to prove that no item was applied twice or left out.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
-from applied_audit import audit, chained
 from crash_load import TABLES, Load, account_for
 from steps import until
 
 from meshnode.accounts import Account
 from meshnode.lab import blueprint, checker, cluster, processes, rounds
+from meshnode.lab.applied_audit import audit, chained
 from meshnode.lab.cluster import Cluster
 from meshnode.lab.layout import Layout
 from meshnode.lab.nodes import Node

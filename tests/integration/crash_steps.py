@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 
-from applied_audit import audit, chained
 from crash_load import Load, account_for
 from mesh import NAMES, Mesh
 from steps import running
 
+from meshnode.lab.applied_audit import audit, chained
 from meshnode.mysql.control import Control
 from meshnode.ops.verify import verify
 from meshnode.ops.verify_view import View
@@ -17,7 +17,7 @@ from meshnode.ops.verify_view import View
 
 @contextlib.asynccontextmanager
 async def audited(servers: Sequence, folder: Path, *tables: str) -> AsyncIterator[Mesh]:
-    """A running mesh whose servers write down what is applied (:mod:`applied_audit`)."""
+    """A running mesh whose servers write down what is applied (`meshnode.lab.applied_audit`)."""
     async with running(servers, folder, *tables) as mesh:
         await mesh.settle()
         await mesh.stop()

@@ -19,7 +19,6 @@ from meshnode.core.wire import Claim, Frame, Sender, decode
 from meshnode.limits import MIB
 from meshnode.mysql.control import Control
 from meshnode.mysql.schema import tombstone_table
-from meshnode.mysql.session import connect
 from meshnode.topology import Limits
 
 QUICK = Limits(heartbeat_seconds=0.2)
@@ -250,8 +249,5 @@ async def gardening(mesh, at: int) -> AsyncIterator[Callable[[], Awaitable[None]
     """One round of tombstone GC in a region, to be had at once."""
     node, _ = mesh.nodes[at]
     gardener = next(actor for actor in node.actors if actor.name == "gardener")
-    session = await connect(node.region, gardener.login, "test")
-    try:
+    async with gardener.store.gardening() as session:
         yield lambda: gardener.drop_tombstones(session)
-    finally:
-        session.close()

@@ -10,8 +10,9 @@ import time
 from crash_load import TABLES, under_load
 from crash_steps import audited, connector, judge
 from mesh import NAMES
-from skewed import CLOCK, Clock
 from steps import PLAIN, sees, until
+
+from meshnode.lab.skewed import CLOCK, Clock
 
 HOUR = 3600
 NEAR = 60.0

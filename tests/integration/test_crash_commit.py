@@ -9,13 +9,13 @@ import contextlib
 import random
 
 import pytest
-from applied_audit import chained
 from crash_load import TABLES, under_load
 from crash_steps import audited, background, connector, ended, judge
 from mesh import NAMES
 from steps import converged, sees, until
-from wire_proxy import Fate, proxied
 
+from meshnode.lab.applied_audit import chained
+from meshnode.lab.wire_proxy import Fate, proxied
 from meshnode.mysql.schema import TriggerRole, trigger_name
 
 ZOMBIE_SECONDS = 60.0

@@ -7,7 +7,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from mesh import NAMES
 from steps import PLAIN, running, until, waits
 
-from meshnode.actors.sessions import session_of
 from meshnode.lab.rounds import wait
 from meshnode.ops.install import uninstall
 from meshnode.ops.status import look
@@ -94,6 +93,6 @@ async def test_a_node_that_was_replaced_before_its_claim_writes_nothing_more(
                 await mesh.stop(each)
             await session.execute("UPDATE meshnode.member SET epoch = epoch + 1")
             before = await session.value(beat)
-            async with session_of(heart.region, heart.login, "heart", heart.board) as own:
+            async with heart.store.beating() as own:
                 await heart._tell(own)
             assert await session.value(beat) == before

@@ -110,8 +110,8 @@ async def test_images_are_read_in_portions(servers, tmp_path, monkeypatch) -> No
 
         # The statement itself: repeated keys, keys without a row, and every portion.
         node, _ = mesh.nodes[1]
-        table = next(iter(applier(mesh, 1, 0).lookups._lookups))
-        session = await connect(node.region, applier(mesh, 1, 0).login, "test")
+        table = next(iter(applier(mesh, 1, 0).applying.lookups._lookups))
+        session = await connect(node.region, applier(mesh, 1, 0).store.login, "test")
         try:
             lookup = Lookups(await read_collations(session))(table)
             keys = [key.to_bytes(4, "little") for key in (*range(1, 40), 3, 4)]

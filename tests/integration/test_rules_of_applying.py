@@ -22,16 +22,16 @@ from steps import (
     until,
 )
 
-from meshnode.actors import applier as applier_module
 from meshnode.actors import origin, parking
 from meshnode.actors.applier import Applier
 from meshnode.actors.kernel import alone
 from meshnode.core.plan import Form
 from meshnode.errors import Fenced
-from meshnode.mysql import session
+from meshnode.mysql import applier_session, session
 from meshnode.mysql.applying import Applying
 from meshnode.mysql.rowvalues import row_values
 from meshnode.node import Node
+from meshnode.store.values import Unable
 
 both = pytest.mark.parametrize("rule", ["on", "off"])
 
@@ -50,12 +50,12 @@ async def test_the_position_commits_with_the_data(servers, tmp_path, monkeypatch
         await session.query("BEGIN")
         return found
 
-    fence = applier_module.fence
+    fence = applier_session.fence
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await mesh.settle()
         if rule == "off":
-            monkeypatch.setattr(applier_module, "fence", first)
+            monkeypatch.setattr(applier_session, "fence", first)
         async with Paused(applier(mesh, 1, 0).applying, "lock", has_rows) as pause:
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
             await pause.reached()
@@ -103,7 +103,7 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
     def dies(*_) -> None:
         raise asyncio.CancelledError
 
-    fence, raise_epoch = applier_module.fence, origin.raise_epoch
+    fence, raise_epoch = applier_session.fence, origin.raise_epoch
     # The server must not end the session that stands still, however slow this machine is.
     patient = session._PINNED.replace("wait_timeout = 30", "wait_timeout = 300", 1)
     monkeypatch.setattr(session, "_PINNED", patient)
@@ -113,7 +113,7 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
         await mesh.settle()
         async with (
             zombie_of(mesh, 1, 0) as zombie,
-            Paused(zombie, "_works", lambda _, batch: any(each.rows for each in batch)) as pause,
+            Paused(zombie, "_works", lambda batch: any(each.rows for each in batch)) as pause,
             gardening(mesh, 0) as here,
             gardening(mesh, 1) as there,
         ):
@@ -133,7 +133,7 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
 
             await until(forgotten, "tombstones that are stable")
             if rule == "off":
-                monkeypatch.setattr(applier_module, "fence", whatever_stands_there)
+                monkeypatch.setattr(applier_session, "fence", whatever_stands_there)
                 # It dies again after that: the delete, which it has read too, stays undone.
                 monkeypatch.setattr(zombie, "_done", dies)
             pause.go()
@@ -155,12 +155,12 @@ async def test_parking_finds_the_row_by_halves(servers, tmp_path, monkeypatch, r
     async def whole(applier, work, incoming, parked, tally, aside) -> None:
         if not incoming:
             return
-        await applier.applying.session.query("SAVEPOINT whole")
+        await applier.applying.save("whole")
         try:
             tally.add(await parking._outcomes(applier, work, incoming, wait=not aside))
         except parking.RowError as error:
-            await applier.applying.session.query("ROLLBACK TO SAVEPOINT whole")
-            parked += ((each, error) for each in incoming)
+            await applier.applying.back_to("whole")
+            parked += (Unable(each, error) for each in incoming)
 
     if rule == "off":
         monkeypatch.setattr(parking, "_attempt", whole)

@@ -1,1 +1,1 @@
-"""A small, seeded simulation of whole meshes around the real decisions of ``meshnode.core``."""
+"""A seeded simulation of whole meshes around the real decisions of ``meshnode.core``."""

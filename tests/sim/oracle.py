@@ -1,27 +1,39 @@
 """The end of a schedule judged from the topics alone: plain maxima over raw records.
 
-Records are unpacked as lists and images cut by hand; nothing of ``meshnode`` is
+Records are taken apart as lists and images cut by hand; nothing of ``meshnode`` is
 used, so that a fault there cannot hide itself here.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
+
+from .journal import Journal, Write, Wrong
 
 IMAGE = 22
 PART, UPSERT = 1, 0
 
-
-class Wrong(AssertionError):
-    """A schedule ended in a way that the promises exclude."""
+Version = tuple[int, int]
 
 
-def items(topic: list[bytes]) -> Iterator[list]:
-    """The items that count: of an epoch not outlived, numbered without gaps, parts complete."""
+def raw(record: Any) -> list:
+    """A record as lists, whether the topic kept its bytes or not."""
+    if type(record) is bytes:
+        return msgspec.msgpack.decode(record)
+    return msgspec.to_builtins(record, builtin_types=(bytes,))
+
+
+def items(topic: list) -> Iterator[list[list]]:
+    """The items that count, each transaction's parts together.
+
+    Of an epoch not outlived, numbered without gaps, parts complete.  Parts that a claim
+    made void keep their numbers.
+    """
     highest = last = 0
     held: list[list] = []
     for payload in topic:
-        record = msgspec.msgpack.decode(payload)
+        record = raw(payload)
         epoch = record[5]
         if record[0] == "C":
             if epoch > highest:
@@ -30,14 +42,14 @@ def items(topic: list[bytes]) -> Iterator[list]:
         if epoch < highest:
             continue
         if epoch > highest:
-            raise Wrong(f"frame of epoch {epoch}, claimed is {highest}")
+            raise Wrong(f"frame of epoch {epoch}, claimed is {highest}", "claims")
         for item in record[11]:
             if item[0] != last + 1:
-                raise Wrong(f"item {item[0]} follows {last}")
+                raise Wrong(f"item {item[0]} follows {last}", "numbers")
             last = item[0]
             held.append(item)
             if item[1] != PART or item[5]:
-                yield from held
+                yield held
                 held = []
 
 
@@ -51,41 +63,84 @@ def last_values(item: list) -> dict[bytes, int]:
     return found
 
 
-def judge(topics: dict[int, list[bytes]], regions: dict[int, tuple[dict, dict]]) -> None:
+class Published:
+    """What the topics say, in the oracle's own words."""
+
+    def __init__(self, topics: dict[int, list]) -> None:
+        self.upserts: dict[int, tuple[Version, int | None]] = {}
+        self.removals: dict[int, Version] = {}
+        self.values: set[tuple[int, int]] = set()
+        self.touched: set[tuple[str, int]] = set()
+        self.groups: dict[int, list[list[int]]] = {}
+        for region, topic in topics.items():
+            self._read(region, topic)
+
+    def _read(self, region: int, topic: list) -> None:
+        promise, finished = 0, set()
+        groups = self.groups[region] = []
+        for group in items(topic):
+            groups.append([item[0] for item in group])
+            tx_id = group[0][2]
+            if tx_id in finished:
+                raise Wrong(
+                    f"region {region} published transaction {tx_id} twice", "published twice"
+                )
+            finished.add(tx_id)
+            for place, item in enumerate(group):
+                if item[2] != tx_id or (item[1] == PART and item[4] != place):
+                    raise Wrong(
+                        f"region {region}: the parts of {tx_id} are torn", "half transaction"
+                    )
+                beat = item[9]
+                if beat is not None:
+                    if beat[2] < promise:
+                        raise Wrong(f"region {region}: the promise fell to {beat[2]}", "promise")
+                    promise = beat[2]
+                self._item(region, item, promise)
+
+    def _item(self, region: int, item: list, promise: int) -> None:
+        values = last_values(item)
+        for _, wire, outcome, ts, origin, *_ in item[8]:
+            key, stamp = int.from_bytes(wire, "little"), (ts, origin)
+            self.touched.add((item[2], key))
+            if origin != region:
+                raise Wrong(f"region {region} published stamp {stamp}", "foreign stamp published")
+            if outcome != UPSERT:
+                self.removals[key] = max(self.removals.get(key, (0, 0)), stamp)
+                continue
+            if ts <= promise:
+                raise Wrong(
+                    f"region {region} promised {promise}, then published {stamp}", "promise"
+                )
+            value = values[wire]
+            self.values.add((region, value))
+            known = self.upserts.get(key)
+            if known is None or stamp > known[0]:
+                self.upserts[key] = (stamp, value)
+            elif known[0] == stamp and known[1] != value:
+                # Harmless below a tombstone: an insert, a delete, and an insert at one time.
+                self.upserts[key] = (stamp, None)
+
+
+def judge(
+    topics: dict[int, list],
+    regions: dict[int, tuple[dict, dict]],
+    journal: Journal,
+    baseline: dict[int, tuple],
+) -> None:
     """Raise :class:`Wrong` unless every region holds the winner of every key.
 
-    ``regions`` gives rows ``{key: ((ts, origin), value)}`` and tombstones.
+    ``regions`` gives rows ``{key: ((ts, origin), value)}`` and tombstones, ``baseline`` the
+    rows that stood in all of them before anything was published.
     """
-    upserts: dict[int, tuple] = {}
-    removals: dict[int, tuple] = {}
-    for region, topic in topics.items():
-        promise, finished = 0, set()
-        for item in items(topic):
-            tx_id, beat = item[2], item[9]
-            if item[5]:
-                if tx_id in finished:
-                    raise Wrong(f"region {region} published transaction {tx_id} twice")
-                finished.add(tx_id)
-            values = last_values(item)
-            if beat is not None:
-                promise = max(promise, beat[2])
-            for _, wire, outcome, ts, origin, *_ in item[8]:
-                key, stamp = int.from_bytes(wire, "little"), (ts, origin)
-                if origin != region:
-                    raise Wrong(f"region {region} published stamp {stamp}")
-                if outcome != UPSERT:
-                    removals[key] = max(removals.get(key, (0, 0)), stamp)
-                    continue
-                if ts <= promise:
-                    raise Wrong(f"region {region} promised {promise}, then published {stamp}")
-                known = upserts.get(key)
-                if known is None or stamp > known[0]:
-                    upserts[key] = (stamp, values[wire])
-                elif known[0] == stamp and known[1] != values[wire]:
-                    # Harmless below a tombstone: an insert, a delete, and an insert at one time.
-                    upserts[key] = (stamp, None)
+    published = Published(topics)
+    for key, (stamp, value) in baseline.items():
+        published.upserts.setdefault(key, (tuple(stamp), value))
+    removals = published.removals
     winners = {
-        key: version for key, version in upserts.items() if version[0] >= removals.get(key, (0, 0))
+        key: version
+        for key, version in published.upserts.items()
+        if version[0] >= removals.get(key, (0, 0))
     }
     for region, (rows, tombs) in regions.items():
         if rows != winners:
@@ -94,11 +149,86 @@ def judge(topics: dict[int, list[bytes]], regions: dict[int, tuple[dict, dict]])
                 for key in rows.keys() | winners.keys()
                 if rows.get(key) != winners.get(key)
             }
-            raise Wrong(f"region {region} (has, should have): {different}")
+            raise Wrong(f"region {region} (has, should have): {different}", "final state")
         for key, stamp in tombs.items():
             # Below a row a tombstone may be the region's own affair: the delete was followed by
             # an insert in one transaction, and the row says it all.
-            if key not in rows and removals.get(key, (0, 0)) != stamp:
-                raise Wrong(f"region {region}: tombstone {stamp} of {key}, not {removals.get(key)}")
+            # A low one may come when a higher one has been collected.
+            told = removals.get(key, (0, 0))
+            gone = journal.collected.get((region, key), (0, 0))
+            if key not in rows and told not in (stamp, gone):
+                raise Wrong(
+                    f"region {region}: tombstone {stamp} of {key}, not {told}", "final tombstones"
+                )
             if key in rows and stamp > rows[key][0]:
-                raise Wrong(f"region {region}: tombstone {stamp} above row {rows[key]} of {key}")
+                raise Wrong(
+                    f"region {region}: tombstone {stamp} above row {rows[key]} of {key}",
+                    "resurrection",
+                )
+    _judge_applied(published, journal, list(regions))
+    _judge_acknowledged(published, journal)
+
+
+def _judge_applied(published: Published, journal: Journal, regions: list[int]) -> None:
+    """Every item was applied once everywhere, and the parts of a transaction together."""
+    for origin, groups in published.groups.items():
+        for region in regions:
+            if region == origin:
+                continue
+            done = journal.applied[region, origin]
+            for group in groups:
+                commits = {done.get(seq) for seq in group}
+                if None in commits:
+                    raise Wrong(
+                        f"region {region} never applied items {group} of {origin}", "never applied"
+                    )
+                if len(commits) > 1:
+                    raise Wrong(
+                        f"region {region} applied half of items {group} of {origin}",
+                        "half transaction",
+                    )
+
+
+def _looks_like_its_successor(journal: Journal, write: Write) -> bool:
+    """Whether a client wrote over it without a trigger: the two look like one version."""
+    after = journal.shown[write.region, write.key][write.seen + 1 :]
+    later = journal.writes.get(after[0]) if after else None
+    return later is not None and later.region == write.region and not later.stamped
+
+
+def _judge_acknowledged(published: Published, journal: Journal) -> None:
+    """No acknowledged write is in neither stream nor record."""
+    for value, write in journal.writes.items():
+        if not write.final or write.partial or (write.region, value) in published.values:
+            continue
+        if write.tx <= journal.since.get(write.region, 0):
+            # Before the table joined: init has compared what was left of it.
+            continue
+        if value in journal.records[write.region] or value in journal.replaced_notes:
+            continue
+        if not write.stamped and value in journal.overwritten:
+            # Without a stamp of its own it looks like the version that a client put in its place.
+            continue
+        if _looks_like_its_successor(journal, write):
+            continue
+        raise Wrong(
+            f"region {write.region}: write {value} of key {write.key} is in neither stream"
+            " nor record",
+            "neither in stream nor record",
+        )
+    for region, key, place in journal.acked_deletes:
+        if place <= journal.since.get(region, 0):
+            continue
+        if (f"{region}:{place}", key) not in published.touched:
+            raise Wrong(
+                f"region {region}: the delete of key {key} in transaction {place} was not"
+                " published",
+                "neither in stream nor record",
+            )
+    for region, value, what in journal.owed:
+        if journal.writes[value].partial or (region, value) in published.values:
+            continue
+        if value in journal.replaced_notes or journal.writes[value].tx <= journal.since[region]:
+            continue
+        if value not in journal.records[region]:
+            raise Wrong(what, "unrecorded loss")

@@ -1,51 +1,106 @@
-"""``python -m tests.sim.run --seeds N``: run schedules, print the seeds that fail.
+"""Running many schedules, on two processors, and showing one that fails.
 
-Exit status 1 when one failed.  ``--seed S`` runs a single schedule, for a look.
+``run`` is what tests use; the command is ``python -m tests.sim``.
 """
 
-import argparse
+import hashlib
+import json
+import multiprocessing
 import sys
+import time
 import traceback
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from .aims import AIMS
 from .world import World
+
+CHUNK = 100
+WORKERS = 2
+
+Aim = str | dict[str, Any] | None
 
 
 def run(
-    seeds: range, show: bool = True, first_only: bool = False
+    seeds: Iterable[int], show: bool = True, first_only: bool = False, aim: Aim = None
 ) -> tuple[Counter[str], dict[int, str]]:
     """What happened over all ``seeds`` (or up to the first that fails), and what went wrong."""
     total: Counter[str] = Counter()
     failures: dict[int, str] = {}
     for seed in seeds:
         try:
-            total += World(seed).run()
+            total += World(seed, aimed(aim)).run()
         except Exception as error:
-            failures[seed] = f"{type(error).__name__}: {error}"
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            failures[seed] = f"{type(error).__name__}: {error} ({place.name}, {place.lineno})"
             if show:
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                print(
-                    f"seed {seed}: {failures[seed]} ({place.name}, line {place.lineno})", flush=True
-                )
+                print(f"seed {seed}: {failures[seed]}", flush=True)
             if first_only:
                 break
     return total, failures
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=1000, help="number of schedules")
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="only this one")
-    options = parser.parse_args()
-    seeds = range(options.first, options.first + options.seeds)
-    if options.seed is not None:
-        seeds = range(options.seed, options.seed + 1)
-    total, failures = run(seeds)
-    counts = ", ".join(f"{name} {count}" for name, count in sorted(total.items()))
-    print(f"{len(seeds)} schedules, {len(failures)} failed; {counts}")
-    return 1 if failures else 0
+def aimed(aim: Aim) -> dict[str, Any] | None:
+    """The weather that an aim fixes."""
+    return AIMS[aim] if isinstance(aim, str) else aim
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _chunk(task: tuple[list[int], Aim]) -> tuple[int, Counter[str], dict[int, str]]:
+    seeds, aim = task
+    return len(seeds), *run(seeds, show=False, aim=aim)
+
+
+def run_many(
+    seeds: Sequence[int], aim: Aim = None, workers: int = WORKERS, progress: bool = False
+) -> tuple[Counter[str], dict[int, str]]:
+    """The same with ``workers`` processes; the order of the seeds does not matter."""
+    total: Counter[str] = Counter()
+    failures: dict[int, str] = {}
+    tasks = [(list(seeds[at : at + CHUNK]), aim) for at in range(0, len(seeds), CHUNK)]
+    began, done = time.monotonic(), 0
+    with multiprocessing.get_context("fork").Pool(min(workers, max(1, len(tasks)))) as pool:
+        for count, counts, wrong in pool.imap_unordered(_chunk, tasks):
+            done += count
+            total += counts
+            failures.update(wrong)
+            if progress:
+                spent = time.monotonic() - began
+                print(
+                    f"\r{done} of {len(seeds)} schedules, {len(failures)} failed, {spent:.0f} s",
+                    end="", file=sys.stderr, flush=True,
+                )  # fmt: skip
+    if progress:
+        print(file=sys.stderr)
+    return total, failures
+
+
+def report(
+    seeds: Sequence[int], total: Counter[str], failures: dict[int, str], spent: float, aim: Aim
+) -> dict[str, Any]:
+    """What a run found, as JSON has it."""
+    return {
+        "schedules": len(seeds),
+        "first": seeds[0] if seeds else 0,
+        "aim": aim,
+        "seconds": round(spent, 1),
+        "events": total["events"],
+        "transactions": total["transactions"],
+        "failed": {str(seed): text for seed, text in sorted(failures.items())},
+        "happened": {
+            name: count
+            for name, count in sorted(total.items())
+            if name not in ("events", "transactions")
+        },
+    }
+
+
+def fingerprint(seed: int, aim: Aim = None) -> str:
+    """A digest of everything a schedule did: equal wherever and whenever it runs."""
+    world = World(seed, aimed(aim), lines=True)
+    try:
+        world.run()
+    except AssertionError as error:
+        world.journal.tell(0, str(error))
+    lines = world.journal.lines
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16]

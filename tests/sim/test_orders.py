@@ -20,16 +20,8 @@ from meshnode.core.plan import Ancestry, Work
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import DELETE, REMOVE, UPDATE, UPSERT, WRITE
 
-from .model import (
-    TABLE,
-    Data,
-    Locks,
-    apply_batch,
-    image,
-    key_of,
-    row_op,
-    wire_key,
-)
+from .instant import Data, Locks, apply_batch
+from .table import TABLE, image, key_of, row_op, wire_key
 
 READER = 9
 

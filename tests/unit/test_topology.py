@@ -224,7 +224,6 @@ LIMITS = {
     "part_bytes": ("65535", "67108865"),
     "frame_target_bytes": ("4095", "16777217"),
     "heartbeat_seconds": ("0.09", "60.1", "nan", "inf", '"1"'),
-    "lock_wait_seconds": ("0.09", "60.1", "nan", "-inf"),
     "keep_closed_days": ("0", "3651", "1979-05-27"),
 }
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from test_topology import TWO, read, refused
 
-from meshnode.topology import load
-
 CASES = {
     "kafka with a folder": ('kind = "file"', 'kind = "kafka"', "bus.dir", "no meaning"),
     "kafka nowhere": (
@@ -93,17 +91,6 @@ def test_each_region_with_its_own_folder(tmp_path: Path) -> None:
     mesh = read(tmp_path, own)
     assert mesh.bus_dir("east") == tmp_path / "bus"
     assert mesh.bus_dir("west") == tmp_path / "far"
-
-
-def test_addresses_of_streams_do_not_change_under_running_nodes(tmp_path: Path) -> None:
-    from meshnode.topology_changes import changes
-
-    text = TWO.replace('kind = "file"\ndir = "bus"', STAR)
-    old = read(tmp_path, text)
-    moved = read(tmp_path, text.replace("k2:9092", "k3:9092"))
-    (refusal,) = changes(old, moved).refused
-    assert "bus.kafka.bootstrap" in refusal and "another topic" in refusal
-    assert load(tmp_path / "mesh.toml") == moved
 
 
 def test_loopback_ops_ports_clash_only_on_one_machine(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshnode.topology import Topology, load
-from meshnode.topology_changes import Changes, changes, describe
+from meshnode.topology_changes import Changes, changes, describe, kafka_moved, rebuilt
 
 TEXT = """
 mesh = "two"
@@ -103,6 +103,60 @@ def test_what_is_refused_live(old: str, new: str, told: list[str], tmp_path: Pat
     for text, words in zip(found.refused, told, strict=True):
         assert re.match(words, text), text
         assert "remedy" in text
+
+
+OWN = "accounts = { tail = { user = 'own', password_env = 'OWN' } }"
+
+
+@pytest.mark.parametrize(
+    "old,new,parts",
+    [
+        # What is read where it is used.
+        ('"a.b"', '"a.c"', []),
+        (FIRST, f"[limits]\nheartbeat_seconds = 3\nbatch_rows = 7\n{FIRST}", []),
+        (FIRST, f"[[policy]]\ntables=['a.b']\nkind='lww'\n{FIRST}", []),
+        # What other nodes use.
+        ("3306", "3307", []),
+        ("{ port = 8312 }", "{ port = 8313 }", []),
+        ("port = 3306 }", f"port = 3306 }}\n{OWN}", []),
+        ('user = "d"', 'user = "e"', []),
+        # What the node of east is built of.
+        ("3311", "3312", ["region.east.mysql"]),
+        ("port = 3311 }", "port = 3311, tls = {} }", ["region.east.mysql"]),
+        ("port = 3311 }", "port = 3311 }\nops = { port = 1 }", ["region.east.ops"]),
+        ('user = "t"', 'user = "u"', ["accounts.tail"]),
+        ("3311 }", f"3311 }}\n{OWN}", ["accounts.tail"]),
+        ('password_env = "A"', 'password_env = "B"', ["accounts.apply"]),
+        ('dir = "bus"', 'dir = "bus"\nmin_age_seconds = 1', ["bus"]),
+        (FIRST, f'[tracing]\nendpoint = "http://t:4318"\n{FIRST}', ["tracing"]),
+    ],
+)
+def test_what_a_node_is_built_anew_for(
+    old: str, new: str, parts: list[str], tmp_path: Path
+) -> None:
+    assert TEXT.count(old) == 1
+    before = read(tmp_path)
+    after = read(tmp_path, TEXT.replace(old, new))
+    assert rebuilt(before, after, "east") == parts
+    assert changes(before, after).refused == []
+    assert rebuilt(before, before, "east") == []
+
+
+def test_other_brokers_are_followed_and_named(tmp_path: Path) -> None:
+    """They may be other doors to the same Kafka; whether they are is seen there, not here."""
+    kafka = TEXT.replace('kind = "file"\ndir = "bus"', 'kind = "kafka"\n[bus.kafka]\n{}')
+    one = read(tmp_path, kafka.replace("{}", 'bootstrap = ["a:1"]', 1))
+    two = read(tmp_path, kafka.replace("{}", 'bootstrap = ["b:1"]', 1))
+    own = kafka.replace("{}", 'bootstrap = ["a:1"]', 1)
+    own = read(tmp_path, own.replace("{ port = 8312 }", "{ port = 8312 }\nbus.bootstrap = ['c:1']"))
+    found = changes(one, two)
+    assert (found.live, found.refused) == (["bus.kafka.bootstrap: ['a:1'] -> ['b:1']"], [])
+    assert kafka_moved(one, two) == ["east", "west"]
+    assert kafka_moved(one, own) == ["west"]
+    assert kafka_moved(one, one) == []
+    assert rebuilt(one, two, "east") == ["bus"]
+    # The node of east reads what west publishes.
+    assert rebuilt(one, own, "east") == ["region.west.bus"]
 
 
 def test_both_lists_are_filled(tmp_path: Path) -> None:

@@ -136,7 +136,6 @@ def topologies(draw: st.DrawFn) -> Topology:
             part,
             draw(st.integers(4 * limits.KIB, min(part, 16 * limits.MIB))),
             draw(seconds),
-            draw(seconds),
             draw(st.integers(1, 3650)),
         ),
         draw(st.none() | st.builds(Tracing, st.just("http://j:4318"), st.floats(0, 1))),

@@ -50,7 +50,7 @@ def test_a_huge_transaction_and_a_refusal_stand_alone():
 
 async def test_a_refusal_is_raised_when_its_turn_comes():
     with pytest.raises(Halt, match="a gap"):
-        await applier()._try(None, [ready(1, refusal=Halt("a gap"))], Effort())
+        await applier()._try([ready(1, refusal=Halt("a gap"))], Effort())
 
 
 class Records:

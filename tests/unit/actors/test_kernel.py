@@ -264,6 +264,34 @@ async def test_a_stop_ends_all_and_raises_nothing():
     assert [actor.state.state for actor in actors] == ["stopped", "stopped"]
 
 
+class Torn(Actor):
+    """Its one task loses its connection at the very moment at which it is cancelled."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.working = asyncio.Event()
+        self.starts = 0
+
+    async def run(self):
+        self.starts += 1
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.fail_on_the_way_out())
+
+    async def fail_on_the_way_out(self):
+        self.working.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Retry("lost")
+
+
+async def test_an_actor_that_fails_while_it_is_stopped_is_not_restarted():
+    """A task group then raises the failure alone: the cancellation must not be forgotten."""
+    actor = Torn("a")
+    await supervised(actor, until=actor)
+    assert (actor.starts, actor.state.state) == (1, "stopped")
+
+
 async def test_a_cancelled_supervisor_leaves_no_task_behind():
     actor = Scripted("a")
     task = asyncio.create_task(Supervisor(Pauses()).run([actor]))

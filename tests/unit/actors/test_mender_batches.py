@@ -6,7 +6,7 @@ from meshnode.core.change import RowOp, Table, Transaction
 from meshnode.core.mend import Examiner, Fate
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import Stamp
-from meshnode.core.wire import UPDATE, WRITE, Beat, Item
+from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat, Item
 from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.maps import make_table
@@ -28,27 +28,30 @@ def image(key: int, ts: int) -> bytes:
     return b"\0" + wire_key(key) + ts.to_bytes(8, "little") + bytes((OWN,))
 
 
-class Session:
-    async def keep_alive(self) -> None:
-        pass
-
-
 class Mending:
     """A database with these tombstones in which every row is locked."""
 
     def __init__(self, tombstones: dict) -> None:
-        self.session = Session()
         self.found = tombstones
         self.asked: dict = {}
+        self.lifts: list = []
+        self.graves_locked = False
+
+    async def keep_alive(self) -> None:
+        """Nothing ends this session."""
 
     async def tombstones(self, keys: dict) -> tuple[dict, set]:
         self.asked = dict(keys)
         return dict(self.found), set()
 
     async def bury(self, late: list, fde: bytes) -> list:
-        return []
+        return late if self.graves_locked else []
+
+    async def hold_late(self, late) -> None:
+        """It waits in ``meshnode.mend`` then."""
 
     async def lift(self, lifts: list, fde: bytes, promised) -> None:
+        self.lifts += lifts
         for lift in lifts:
             lift.fate = Fate.HELD
 
@@ -63,7 +66,7 @@ class Region:
         self.board = Board(OWN)
         known: dict[str, Table] = {self.table.digest: self.table}
         examiner = Examiner(OWN, promised)
-        self.mender = Mender(self.mending, None, examiner, self.board, known, GtidSet())
+        self.mender = Mender(self.mending, examiner, self.board, known, GtidSet())
         self.number = 0
 
     def transaction(self, kind: int = WRITE, rows: bytes = b"", **fields) -> Transaction:
@@ -130,3 +133,17 @@ async def test_a_tombstone_is_the_base_of_what_was_written_over_it():
 
     assert bases(item) == [(9, False)]
     assert region.board.counts["held"] == 1
+
+
+async def test_what_is_written_over_a_delete_whose_tombstone_waits_is_lifted_above_it():
+    """The stream has shown the delete, so nothing at or below it may follow."""
+    region = Region()
+    region.mending.graves_locked = True
+    (item,) = await region.items(region.transaction(DELETE, image(1, 50)))
+    assert [entry.stamp for entry in item.entries] == [Stamp(51, OWN)]
+    assert await region.items(region.transaction(WRITE, image(1, 20))) == []
+    assert [lift.above for lift in region.mending.lifts] == [Stamp(51, OWN)]
+
+    region.mending.found = {(region.table, wire_key(1)): Stamp(51, OWN)}
+    await region.items(region.transaction(WRITE, image(1, 60)))
+    assert region.mender.late == {}, "written meanwhile"

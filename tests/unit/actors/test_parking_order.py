@@ -7,7 +7,7 @@ from meshnode.actors.tally import Tally
 from meshnode.core.check import Incoming
 from meshnode.core.plan import Plan, Work
 from meshnode.core.wire import REMOVE, TRANSACTION, UPSERT, Entry, Item
-from meshnode.mysql.session import RowError
+from meshnode.errors import RowError
 
 
 class Database:
@@ -16,15 +16,13 @@ class Database:
     def __init__(self, rows: dict[bytes, str]) -> None:
         self.rows = rows
         self.saved: dict[str, dict[bytes, str]] = {}
-        self.session = self
         self.applying = self
 
-    async def query(self, sql: str) -> None:
-        *verb, name = sql.split()
-        if verb == ["SAVEPOINT"]:
-            self.saved[name] = dict(self.rows)
-        else:
-            self.rows = dict(self.saved[name])
+    async def save(self, name: str) -> None:
+        self.saved[name] = dict(self.rows)
+
+    async def back_to(self, name: str) -> None:
+        self.rows = dict(self.saved[name])
 
 
 async def outcomes(database: Database, work: Work, incoming: list[Incoming], wait: bool) -> Plan:

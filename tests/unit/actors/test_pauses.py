@@ -6,7 +6,8 @@ import pytest
 
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import State
-from meshnode.actors.pauses import Pause, Pauses, hold
+from meshnode.actors.pauses import Pauses, hold
+from meshnode.store.values import Pause
 from meshnode.topology import MysqlAddress, Region
 
 PEER = Region(2, "two", MysqlAddress("b"))
@@ -58,17 +59,17 @@ async def test_a_change_wakes_at_once():
 class Slow(Idle):
     """A session that answers when it is told to."""
 
-    def __init__(self, rows: list[tuple]) -> None:
-        self.rows = rows
+    def __init__(self, paused: dict[int, Pause]) -> None:
+        self.paused = paused
         self.answer = asyncio.Event()
 
-    async def query(self, sql: str) -> list[tuple]:
+    async def pauses(self) -> dict[int, Pause]:
         await self.answer.wait()
-        return self.rows
+        return self.paused
 
 
 async def test_what_was_read_before_a_change_does_not_undo_it():
-    pauses, slow = Pauses(), Slow([])
+    pauses, slow = Pauses(), Slow({})
     reading = asyncio.create_task(pauses.refresh(slow))
     await asyncio.sleep(0)
     # The ops port has paused the peer after the server had read the table.
@@ -76,6 +77,6 @@ async def test_what_was_read_before_a_change_does_not_undo_it():
     slow.answer.set()
     await reading
     assert 2 in pauses.now
-    slow.rows = [(3, 2_500_000, "ticket 4711")]
+    slow.paused = {3: Pause(2.5, "ticket 4711")}
     await pauses.refresh(slow)
     assert pauses.now == {3: Pause(2.5, "ticket 4711")}

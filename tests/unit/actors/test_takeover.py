@@ -8,10 +8,12 @@ import pytest
 
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.heart import Heart
+from meshnode.actors.origin import Origin
 from meshnode.actors.takeover import Member, raise_epoch, read_own_end
 from meshnode.bus.port import ORIGIN
 from meshnode.core.wire import PART, TRANSACTION, VERSION, Claim, Frame, Item, Sender, encode
 from meshnode.errors import Fenced, Retry
+from meshnode.mysql.heart_session import HeartSession
 
 SENDER = Sender("shop", 2, "east")
 INCARNATION = 7
@@ -77,6 +79,8 @@ class Server:
                 raise Retry("lost connection during query")
         elif text.startswith("SELECT CAST(UNIX_TIMESTAMP"):
             return [(5_000_000,)]
+        elif text.startswith("SELECT mesh, region"):
+            return [("shop", 2, "", INCARNATION, self.epoch, "", 0, "", 0, 0)]
         return ()
 
     async def value(self, sql: str) -> object:
@@ -96,7 +100,7 @@ async def test_a_beat_while_the_stream_is_claimed_anew_tells_the_tail_under_its_
     server = Server()
     board = Board(2, epoch=2, tail=Tail(position(2), 9, "a:1-9", 0, epoch=1))
     region = SimpleNamespace(id=2, name="east")
-    await Heart(region, None, board, 1.0, str, list).beat(server)
+    await Heart(region, None, board, lambda: 1.0, str, list).beat(HeartSession(server, 2, set()))
 
     written = noted(server)
     assert (written["tail_epoch"], written["tail_seq"], written["epoch"]) == ("1", "9", "2")
@@ -147,3 +151,67 @@ async def test_a_process_does_not_raise_the_epoch_over_its_successor():
         await raise_epoch(server, None, first)
     assert server.epoch == 6, "nothing of it was committed"
     assert await raise_epoch(server, None, second) == 7
+
+
+class Away:
+    """A bus that cannot be reached, or that takes a claim and loses its answer."""
+
+    def __init__(self) -> None:
+        self.opened = self.appended = 0
+        self.reached = False
+
+    async def open(self, timeout: float) -> bytes:
+        self.opened += 1
+        if not self.reached:
+            raise Retry("Kafka at k:1 cannot be used")
+        return ORIGIN
+
+    async def append(self, payload: bytes) -> bytes:
+        self.appended += 1
+        raise Retry("no answer")
+
+    async def close(self) -> None:
+        pass
+
+
+def origin_of(bus: Away) -> Origin:
+    view = SimpleNamespace(now=SimpleNamespace(mesh="shop"))
+    region, login = SimpleNamespace(id=2, name="east"), SimpleNamespace(user="apply")
+    return Origin(view, region, login, login, None, bus, Board(2))
+
+
+async def claims(origin: Origin, server: Server, times: int = 1) -> list[int]:
+    """Try to take the stream over; the epochs after each try."""
+    epochs = []
+    for _ in range(times):
+        with pytest.raises(Retry):
+            await origin._take_over(server)
+        epochs.append(server.epoch)
+    return epochs
+
+
+async def test_while_the_bus_is_away_the_epoch_is_raised_once():
+    """The first try fences the predecessor; a claim follows when the bus can be reached."""
+    server, bus = Server(4), Away()
+    origin = origin_of(bus)
+
+    assert await claims(origin, server, 3) == [5, 5, 5]
+    assert (bus.opened, bus.appended) == (3, 0)
+    assert sum("information_schema.processlist" in sql for sql in server.said) == 1
+    # Heart and appliers know the epoch, and that it is not claimed.
+    assert (origin.board.epoch, origin.board.raising) == (5, True)
+
+    bus.reached = True
+    assert await claims(origin, server, 2) == [5, 6], "the claim of 5 may have landed"
+    assert bus.appended == 2
+
+
+async def test_an_epoch_that_somebody_else_has_raised_does_not_serve_again():
+    server, bus = Server(4), Away()
+    origin = origin_of(bus)
+    await claims(origin, server)
+    await raise_epoch(server, None, set())
+
+    with pytest.raises(Fenced, match="another process"):
+        await origin._take_over(server)
+    assert (server.epoch, bus.appended) == (6, 0)

@@ -119,6 +119,17 @@ def test_a_lift_names_what_it_replaces():
     assert rows[start:stop] == image(1, s(20, PEER))
 
 
+def test_a_lift_is_above_all_that_the_row_has_replaced():
+    """Also what its base, an older row, does not say: else it comes round to be lifted again."""
+    tx = transaction(update(T, ((1, s(10)), (1, s(11)))))
+    nets = net_effects(tx, KNOWN)
+    nets[K].replaced = s(500, PEER)
+    lift = Examiner(OWN, 0).examine(tx, nets, {}).lifts[K]
+    assert (lift.reason, lift.base, lift.above) == (Reason.REPLACED, s(10), s(500, PEER))
+    examined = examine(transaction(write(T, (1, s(20)))), {K: s(30)})
+    assert examined.lifts[K].above == s(30), "which may wait for a lock and not stand there yet"
+
+
 def test_a_partial_row_is_lifted_whatever_stands():
     tx = Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))])
     lift = examine(tx).lifts[K]
@@ -290,6 +301,21 @@ def test_the_base_of_an_insert_is_the_delete_that_the_stream_has_shown():
     examined.lifts[K].fate = Fate.OVERTAKEN
     item = publish(examined, {K: s(40)}, removed=removed)
     assert summary(item) == [(wire_key(1), UPSERT, s(30), s(20), False)]
+
+
+@pytest.mark.parametrize(("shown", "base"), [(None, ZERO), (s(15), s(15)), (s(40), ZERO)])
+@pytest.mark.parametrize("found", [s(40), s(21)])
+def test_a_late_tombstone_is_not_its_own_base(shown, base, found):
+    """A row came and went below a newer tombstone, so no trigger wrote one.
+
+    ``shown`` by the stream; ``found`` in the database, or the late one where nobody has looked.
+    """
+    removed = Removed()
+    if shown is not None:
+        removed.note(K, shown)
+    tx = transaction(write(T, (1, s(20))), delete(T, (1, s(20))))
+    item = publish(examine(tx), {K: found}, removed=removed)
+    assert summary(item) == [(wire_key(1), REMOVE, s(21), base, False)]
 
 
 def test_the_newest_deletes_are_remembered_and_no_more():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshnode.lab.lost import ZERO, lost_writes
+from meshnode.lab.lost import ZERO, accounted_for, lost_writes
 from meshnode.lab.topics import Published, Stamp
 
 NO_GC = {"one": 0, "two": 0}
@@ -72,3 +72,40 @@ def test_an_insert_follows_the_delete_of_its_own_region():
 def test_a_base_that_was_never_published_hides_what_is_older_and_nothing_else():
     entries = [version(1, 1), version(6, 1), version(9, 2, Stamp(5, 2))]
     assert losers(entries) == ([6], True)
+
+
+def test_an_insert_that_was_deleted_again_names_an_older_delete_of_its_own_region():
+    """Rows that came and went in one transaction follow the newest delete below them."""
+    first = version(1, 1)
+    gone = version(2, 1, first.stamp, removed=True)
+    other = version(3, 2, gone.stamp)
+    deleted = version(4, 2, other.stamp, removed=True)
+    came_and_went = version(5, 1, gone.stamp, removed=True)
+    assert losers([first, gone, other, deleted, came_and_went]) == ([], False)
+    # A row that stands has been looked at under the tombstone that it names.
+    assert losers([first, gone, other, deleted, version(5, 1, gone.stamp)]) == ([3], False)
+
+
+def test_a_late_tombstone_that_comes_round_again_changes_nothing():
+    first = version(1, 1)
+    second = version(2, 1, first.stamp)
+    gone = version(3, 1, second.stamp, removed=True)
+    again = gone._replace(base=ZERO, seq=9)
+    assert losers([first, second, gone, version(4, 1, gone.stamp), again]) == ([], False)
+
+
+def test_a_base_that_was_overtaken_before_its_lift_stands_above_what_its_region_had_published():
+    """Its stamp was too low, which is why it had to be lifted."""
+    first = version(5, 2)
+    gone = version(6, 1, first.stamp, removed=True)._replace(seq=1)
+    last = version(9, 1, Stamp(4, 1))._replace(seq=2)
+    assert losers([first, gone, last]) == ([], True)
+    assert losers([first, last]) == ([5], True)
+
+
+def test_a_record_accounts_for_what_its_writer_had_replaced():
+    first = version(1, 1)
+    second = version(2, 1, first.stamp)
+    beside = version(3, 1, first.stamp)
+    found = accounted_for([first, second, beside], {second.stamp, Stamp(9, 2)})
+    assert found == {first.stamp, second.stamp}

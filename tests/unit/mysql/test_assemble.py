@@ -94,7 +94,7 @@ BEGIN = query(b"BEGIN")
 def assembler(*skipped: int) -> Assembler:
     maps = TableMaps([("shop", "t")], {11: "ascii", 63: "binary"})
     passed = [f"{SOURCE}:{number}" for number in skipped]
-    return Assembler(maps, Notices("east", 1), PART_BYTES, passed)
+    return Assembler(maps, Notices("east", 1), lambda: PART_BYTES, passed)
 
 
 def feed(into: Assembler, *packets: bytes) -> list[Transaction]:

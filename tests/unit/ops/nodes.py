@@ -2,9 +2,9 @@
 
 from meshnode.actors.board import Board, Census, PeerProgress, Tail
 from meshnode.actors.kernel import Actor, Mailbox
-from meshnode.actors.pauses import Pause
 from meshnode.actors.watcher import View
 from meshnode.ops.node_status import NodeStatus
+from meshnode.store.values import Pause
 from meshnode.topology import (
     Bus,
     Kafka,

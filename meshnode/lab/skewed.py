@@ -1,4 +1,4 @@
-"""A MySQL server whose clock a test sets while it runs, by libfaketime (Debian: ``faketime``).
+"""A MySQL server whose clock is set while it runs, by libfaketime (Debian: ``faketime``).
 
 The monotonic clock is left alone: a server whose wall clock is stepped still waits as long
 as it means to.
@@ -7,6 +7,7 @@ as it means to.
 import dataclasses
 from pathlib import Path
 
+from meshnode.errors import Refused
 from meshnode.lab.servers import Server
 
 LIBRARY = "*/faketime/libfaketimeMT.so.1"
@@ -26,15 +27,17 @@ class Clock:
         self.file = file
         self.step(0)
 
-    def step(self, seconds: int) -> None:
+    def step(self, seconds: float) -> None:
+        """Be so far ahead of the true time; within a second the server has noticed."""
         part = self.file.with_suffix(".part")
-        part.write_text(f"{seconds:+d}\n")
+        part.write_text(f"{seconds:+.6f}\n")
         part.rename(self.file)  # never half of it
 
     def drives(self, server: Server) -> None:
         """Let the server live by this clock from its next start on; it must have run before."""
         found = sorted(Path("/usr/lib").glob(LIBRARY))
-        assert found, "libfaketime is missing: apt-get install faketime (scripts/packages does it)"
+        if not found:
+            raise Refused("libfaketime is missing", "apt-get install faketime (make packages)")
         settings = (
             f"LD_PRELOAD={found[0]}",
             f"FAKETIME_TIMESTAMP_FILE={self.file}",

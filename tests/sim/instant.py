@@ -1,91 +1,22 @@
-"""What MySQL is in the simulation: rows, tombstones, a binlog, and strict row events.
+"""A server in which every transaction takes no time: for tests of one reader alone.
 
 A row event does what MySQL's applier does with it: a WRITE of a row that is
 there (1062), an UPDATE or DELETE of one that is not (1032) is an error, never a
-silent success.  Transactions are atomic; a client's open transaction locks the
-rows it touched and the tombstones it wrote, and whoever meets a lock gives up.
+silent success.  A transaction works on a copy.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from meshnode.core.change import Mended, RowOp, Table
 from meshnode.core.plan import Ancestry, Form, Plan, Work, make_plan
 from meshnode.core.resolve import Local
-from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import Stamp
-from meshnode.core.wire import REMOVE, UPDATE, Beat
-from meshnode.mysql.builders import build_table_map
-from meshnode.mysql.maps import make_table
+from meshnode.core.wire import REMOVE
 
-Row = tuple[Stamp, int]
-"""A row's stamp and its value: the number of the write that made it."""
+from .database import Locked, RowError, Surprise
+from .table import Row, key_of, row_of, rows_of
 
-
-def new_table() -> Table:
-    """``id BIGINT`` and ``v INT`` with the stamps, read by the real scanner."""
-    columns = (
-        Column("id", FieldType.LONGLONG, nullable=False),
-        Column("v", FieldType.LONG, nullable=False),
-        Column(STAMP_TS, FieldType.LONGLONG, unsigned=True, nullable=False, visible=False),
-        Column(STAMP_ORIGIN, FieldType.TINY, unsigned=True, nullable=False, visible=False),
-    )
-    return make_table(build_table_map(1, "shop", "t", columns, (0,)))
-
-
-TABLE = new_table()
-
-
-def wire_key(key: int) -> bytes:
-    return key.to_bytes(8, "little")
-
-
-def key_of(wire: bytes) -> int:
-    return int.from_bytes(wire, "little")
-
-
-def image(key: int, row: Row) -> bytes:
-    """The row image: null bits, key, value, stamp."""
-    stamp, value = row
-    return (
-        b"\0" + wire_key(key) + value.to_bytes(4, "little")
-        + stamp.ts.to_bytes(8, "little") + bytes((stamp.origin,))
-    )  # fmt: skip
-
-
-IMAGE = len(image(0, (Stamp(0, 0), 0)))
-
-
-def row_of(image_: bytes) -> tuple[int, Row]:
-    stamp = Stamp(int.from_bytes(image_[13:21], "little"), image_[21])
-    return key_of(image_[1:9]), (stamp, int.from_bytes(image_[9:13], "little"))
-
-
-@dataclass
-class Logged:
-    """A committed transaction as the binlog has it: statements of ops and tombstones."""
-
-    statements: list[tuple[int, bytes, list[tuple[int, Stamp]]]] = field(default_factory=list)
-    mended: dict[int, Mended] = field(default_factory=dict)
-    beat: Beat | None = None
-    in_parts: bool = False
-
-
-def row_op(kind: int, rows: bytes) -> RowOp:
-    scanner = TABLE.scan_pairs if kind == UPDATE else TABLE.scan_rows
-    return RowOp(TABLE, kind, rows, scanner(rows, 0, len(rows)))
-
-
-class Locked(Exception):
-    """A row or tombstone is locked by a client."""
-
-
-class RowError(Exception):
-    """MySQL refused a row event: 1032 or 1062."""
-
-
-class Surprise(Exception):
-    """A look found what the plan did not know."""
+MISSING, PRESENT = 1032, 1062
 
 
 @dataclass
@@ -108,7 +39,7 @@ class Data:
 
     def write(self, key: int, row: Row) -> None:
         if key in self.rows:
-            raise RowError(f"1062: {key} is there")
+            raise RowError(PRESENT)
         self.rows[key] = row
 
     def change(self, key: int, to: int, row: Row) -> None:
@@ -117,7 +48,7 @@ class Data:
 
     def remove(self, key: int) -> None:
         if key not in self.rows:
-            raise RowError(f"1032: {key} is missing")
+            raise RowError(MISSING)
         del self.rows[key]
 
     def run(self, form: Form, chunk) -> None:
@@ -127,13 +58,12 @@ class Data:
         elif form is Form.DELETE_BY_KEY:
             self.remove(key_of(chunk[0]))
         else:
-            images = [chunk[at : at + IMAGE] for at in range(0, len(chunk), IMAGE)]
+            rows = rows_of(chunk)
             if form is Form.UPDATE:
-                for before, after in zip(images[::2], images[1::2], strict=True):
-                    self.change(row_of(before)[0], *row_of(after))
+                for before, after in zip(rows[::2], rows[1::2], strict=True):
+                    self.change(before[0], *after)
             else:
-                for each in images:
-                    key, row = row_of(each)
+                for key, row in rows:
                     self.write(key, row) if form is Form.WRITE else self.remove(key)
 
 

@@ -1,0 +1,105 @@
+"""Tables that differ between regions for a while, and rows that cannot stand in one of them.
+
+They need the table ``chaos.mixed`` of the workload W6.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from chaos.faults.kinds import kind
+from chaos.mesh import Mesh
+from chaos.plan import Fault
+from meshnode.errors import Refused, Retry
+from meshnode.mysql.control import code_of
+from meshnode.ops import letters
+from meshnode.ops.status import look
+
+TABLE = "chaos.mixed"
+ALTER_TRIES = 20
+CHECK_VIOLATED = 3819
+REPLAY_SECONDS = 60.0
+OPEN = "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state IN ('open', 'replay')"
+
+
+async def _alter(mesh: Mesh, region: str, change: str) -> None:
+    async with await mesh.sql(region) as control:
+        await control.execute("SET SESSION lock_wait_timeout = 30")
+        await control.execute(f"ALTER TABLE {TABLE} {change}")
+
+
+@kind("row.poison")
+async def poison(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
+    """A region refuses some rows (a CHECK that only it has): they are set aside, the region says
+    that it has not converged; when the CHECK is gone they are replayed."""
+    (region,) = fault.target
+    async with mesh.holding(f"table:{region}"):
+        await _refuse(mesh, region, fault.number("below"))
+        try:
+            yield
+            parked = await mesh.value(region, OPEN)
+            mesh.journal.note("parked", region=region, rows=parked)
+            status = await look(mesh.topology)
+            if not parked:
+                mesh.journal.find("run", f"{region}: no row was poisonous")
+            elif status.converged:
+                mesh.journal.find("I12", f"{parked} rows set aside in {region}, and converged")
+        finally:
+            await _alter(mesh, region, "DROP CONSTRAINT poison")
+        await _replayed(mesh, region)
+
+
+async def _refuse(mesh: Mesh, region: str, below: float) -> None:
+    """Add the CHECK; rows that it would refuse go first, and clients may write one in between."""
+    async with await mesh.sql(region) as control:
+        for _ in range(ALTER_TRIES):
+            await control.execute(f"DELETE FROM {TABLE} WHERE n >= {below:g}")
+            try:
+                await _alter(mesh, region, f"ADD CONSTRAINT poison CHECK (n < {below:g})")
+                return
+            except Refused as error:
+                if code_of(error) != CHECK_VIOLATED:
+                    raise
+    raise Retry(f"{region}: rows that the CHECK refuses come faster than they go")
+
+
+async def _replayed(mesh: Mesh, region: str) -> None:
+    """As an operator would: ask for all, until none is left."""
+    end = time.monotonic() + REPLAY_SECONDS
+    while await mesh.value(region, OPEN):
+        if time.monotonic() > end:
+            mesh.journal.find("I12", f"{region}: letters that do not close")
+            return
+        await letters.replay(mesh.topology, region, seconds=5.0)
+
+
+@kind("ddl.narrow")
+async def narrow(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
+    """A column is narrower in one region: streams towards it wait, and go on at the end.
+
+    Its own clients are elsewhere: what they wrote meanwhile would wait in all other regions for
+    a column as narrow.
+    """
+    (region,) = fault.target
+    async with mesh.holding(f"table:{region}"):
+        await mesh.send_away(region)
+        await mesh.heard(region)
+        await _alter(mesh, region, "MODIFY COLUMN v VARCHAR(50) NOT NULL")
+        try:
+            yield
+        finally:
+            await _alter(mesh, region, "MODIFY COLUMN v VARCHAR(60) NOT NULL")
+            mesh.closed.discard(region)
+
+
+@kind("ddl.add")
+async def add_column(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
+    """A column is added under load, region by region, ``pause`` seconds apart."""
+    name = f"c{fault.start:g}".replace(".", "_")
+    change = f"ADD COLUMN {name} INT NOT NULL DEFAULT 7, ALGORITHM=INSTANT"
+    first, *others = fault.target
+    await _alter(mesh, first, change)
+    yield
+    for region in others:
+        await _alter(mesh, region, change)
+        await asyncio.sleep(fault.number("pause", 1.0))

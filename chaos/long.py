@@ -1,0 +1,87 @@
+"""What takes longer than a change may wait: L1 to L9, as far as they are built.
+
+L1 is everything at once: eight regions, all workloads that one schema carries, a fault every five
+seconds, for hours.  It goes in legs of ten minutes, each with a mesh and a plan of its own, so
+that a finding has a plan that can be run again in ten minutes, and what one leg does to its
+topics ends with it.  The others are scenarios with a name.
+"""
+
+from dataclasses import replace
+
+from chaos import drawings
+from chaos.judge import Allowed
+from chaos.plan import Draw, Fault, Plan, Setting
+from chaos.scenarios import Scenario
+
+LEG_SECONDS = 600.0
+
+EVERYTHING = Setting(
+    regions=8, proxied=True, clocks=True, heartbeat_seconds=1.0,
+    points={name: chance / 10 for name, chance in drawings.POINT_CHANCES.items()},
+)  # fmt: skip
+
+
+def _away(draw: Draw, seconds: float) -> list[Fault]:
+    """One region is cut off, and its node down, longer than tombstones and topics would keep."""
+    victim = draw.region()
+    return [
+        Fault(2.0, "cut.isolate", (victim,), seconds - 10),
+        Fault(3.0, "node.kill", (victim,), seconds - 15),
+    ]
+
+
+def _brokers(draw: Draw, seconds: float) -> list[Fault]:
+    faults = []
+    for at in draw.times(seconds - 20, 20.0, 5.0):
+        kind = draw.choice(("broker.kill", "broker.stop"))
+        faults.append(Fault(at, kind, ("kafka",), round(draw.uniform(1.0, 12.0), 2)))
+    return faults
+
+
+LONG: dict[str, Scenario] = {
+    each.name: each
+    for each in (
+        Scenario(
+            "L1", "eight regions, everything at once", "all", (60, LEG_SECONDS),
+            ("W1", "W2", "W3", "W4", "W5", "W6", "W7"), drawings.composition, EVERYTHING,
+            Allowed(repeats=True), pace=8.0,
+        ),
+        Scenario(
+            "L2", "one region away for long: tombstones wait for it", "I3, I1", (60, 300),
+            ("W5", "W1"), _away, Setting(regions=4),
+        ),
+        Scenario(
+            "L5", "broker: Kafka killed and frozen", "I5, I1", (60, 300),
+            ("W2", "W7"), _brokers, Setting(bus="kafka"),
+        ),
+        Scenario(
+            "L9", "lag of eight regions without faults", "figures", (60, 300),
+            ("W9",), drawings.none, Setting(regions=8, heartbeat_seconds=1.0),
+            pace=8.0,
+        ),
+    )
+}  # fmt: skip
+
+MISSING = {
+    "L3": "a region lost with its data: this release has no way to take one back online",
+    "L4": "failover to a replica: refused in this release",
+    "L6": "huge transactions: tests/integration/test_crash_huge.py",
+    "L7": "secondary unique keys are parked, not resolved: tests/integration/test_parking.py",
+    "L8": "there is one release only, so none to upgrade from",
+}
+"""What is not run here, and why or where it is shown."""
+
+
+def legs(seed: int, hours: float) -> list[Plan]:
+    """The plans of L1 for ``hours``; the last one may be shorter."""
+    plans = []
+    left = hours * 3600
+    number = 0
+    while left >= 60 or not plans:
+        scenario = LONG["L1"]
+        seconds = min(LEG_SECONDS, left)
+        leg = replace(scenario, seconds=(seconds, seconds))
+        plans.append(leg.plan(seed + number, True))
+        left -= seconds
+        number += 1
+    return plans

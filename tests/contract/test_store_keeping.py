@@ -1,0 +1,97 @@
+"""What every store promises the heart and the gardener (see `meshnode/store/port.py`)."""
+
+import pytest
+from steps import TRX_LOOK_SECONDS, until
+from store_harness import EPOCH, TABLE, Region_, applied, fence
+from store_works import NEW, NEWER, OLD, delete, insert, opened
+
+from meshnode.core.wire import Item
+from meshnode.errors import Busy, Retry, RowError
+from meshnode.store.values import Tail, Unable
+
+TOLD = Tail(b"place", 7, "", 33, EPOCH)
+
+
+async def test_a_beat_goes_with_the_tail(region: Region_) -> None:
+    async with region.store.beating() as heart:
+        assert await heart.promised() == 0
+        assert await heart.beat(EPOCH, TOLD, 500, 44, "{}")
+        assert await region.beat() == (1, 500, 44, TOLD)
+        assert await heart.promised() == 44
+        assert await heart.beat(EPOCH, TOLD, 400, 45, "{}")
+        assert (await region.beat())[:3] == (2, 400, 45)
+
+
+async def test_a_beat_under_another_epoch_writes_nothing(region: Region_) -> None:
+    async with region.store.beating() as heart:
+        assert await heart.beat(EPOCH, TOLD, 500, 44, "{}")
+        assert not await heart.beat(EPOCH - 1, Tail(), 600, 55, "{}")
+        await heart.tell(EPOCH - 1, 700, "{}")
+        assert await region.beat() == (1, 500, 44, TOLD)
+
+
+async def test_what_is_only_told_promises_nothing_new(region: Region_) -> None:
+    async with region.store.beating() as heart:
+        assert await heart.beat(EPOCH, TOLD, 500, 44, "{}")
+        await heart.tell(EPOCH, 600, "{}")
+        assert await region.beat() == (2, 600, 44, TOLD)
+
+
+async def test_only_the_transactions_of_clients_are_open(region: Region_) -> None:
+    await applied(region, insert(1))
+    client = await region.client()
+    async with region.store.beating() as heart, region.store.applying("a") as session:
+        await opened(region, session)
+        before = await heart.clock()
+        assert await heart.oldest_open(before) is None
+        await client.begin()
+        await client.update(1, "client")
+        # A server may tell what was open a moment ago.
+        began = await until(
+            lambda: heart.oldest_open(before), "an open transaction", look=TRX_LOOK_SECONDS
+        )
+        assert before - 1_000_000 <= began <= await heart.clock()
+        await client.commit()
+        await session.rollback()
+
+
+async def test_stable_tombstones_go_in_chunks(region: Region_) -> None:
+    await applied(region, *(insert(key) for key in range(1, 8)))
+    await applied(region, *(delete(key, OLD, NEW) for key in range(1, 6)))
+    await applied(region, delete(6, OLD, NEWER))
+    async with region.store.gardening() as gardener:
+        assert await gardener.digests() == [TABLE.digest]
+        assert not await gardener.any_stable(TABLE.digest, NEW.ts - 1)
+        assert await gardener.any_stable(TABLE.digest, NEW.ts)
+        await gardener.note_limit(NEW.ts)
+        gone = [await gardener.drop_stable(TABLE.digest, NEW.ts, 3) for _ in range(3)]
+        assert gone == [3, 2, 0]
+        assert not await gardener.any_stable(TABLE.digest, NEW.ts)
+    assert (await region.standing(6)).tomb == NEWER
+
+
+async def test_the_gardener_knows_how_far_peers_and_parked_rows_have_come(
+    region: Region_,
+) -> None:
+    async with region.store.applying("a") as session, region.store.gardening() as gardener:
+        assert await session.begin(region.format, fence(5))
+        rows = [
+            Unable(insert(1, NEW).incoming[0], RowError("3819: no", 3819)),
+            Unable(insert(2, NEWER).incoming[0], Busy("3572: locked")),
+        ]
+        await session.park(rows, Item(5, 0, "tx:5", 0), 2, region.format)
+        await session.commit()
+        assert await gardener.frontiers() == {2: 105, 3: 0}
+        assert sorted(await gardener.parked()) == [NEW.ts, NEWER.ts]
+        await gardener.forget(30, 1000)
+        assert len(await gardener.parked()) == 2
+
+
+async def test_a_closed_session_answers_nothing(region: Region_) -> None:
+    async with region.store.gardening() as gardener, region.store.beating() as heart:
+        gardener.close()
+        heart.close()
+        assert gardener.closed and heart.closed
+        for call in (gardener.frontiers(), heart.clock()):
+            with pytest.raises(Retry):
+                await call

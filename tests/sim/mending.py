@@ -1,0 +1,236 @@
+"""Small local transactions that make the stream true, as the node's ``mysql/mending.py`` has them.
+
+Late tombstones, lifts, and what is held back because a key is locked.  The judgement is
+the core's; the order of the statements is that of the node.
+"""
+
+from collections.abc import Generator, Sequence
+
+from meshnode.core.change import Mended
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.stamp import ZERO, Stamp, lifted
+
+from .actor import Actor
+from .clockwork import Steps
+from .database import LATE, LOCKING, MEND, RowError, Tx
+from .journal import Loser
+from .table import key_of
+
+Fates = list[tuple[Lift, Fate]]
+
+
+def value_of(lift: Lift) -> int | None:
+    """The value of the row that was seen, where its image is at hand."""
+    if lift.image is None:
+        return None if lift.shown is None else int(lift.shown)
+    rows, start, _ = lift.image
+    return int.from_bytes(rows[start + 9 : start + 13], "little")
+
+
+class Mending(Actor):
+    """The mender's statements; the resolver uses them on a session of its own."""
+
+    # Late tombstones
+
+    def bury(
+        self, late: Sequence[LateTombstone]
+    ) -> Generator[int | None, None, list[LateTombstone]]:
+        """Write late tombstones; those that met a lock are returned."""
+        if not late:
+            return []
+        return (yield from self.halve(late, self._bury_in_transaction))
+
+    def _bury_in_transaction(self, late: Sequence[LateTombstone]) -> Steps:
+        tx = self.begin("late tombstone")
+        try:
+            by_key = {key: each.stamp for key, each in self.greatest(late).items()}
+            yield from self.bury_all(tx, by_key)
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit):
+                self.database.rollback(tx)
+            raise
+        yield from self.commit(tx)
+        self.counts["late tombstone"] += len(by_key)
+
+    def greatest(self, late: Sequence[LateTombstone]) -> dict[int, LateTombstone]:
+        """The greatest late tombstone of each key: the last one may be lower."""
+        found: dict[int, LateTombstone] = {}
+        for each in late:
+            key = key_of(each.key)
+            if key not in found or found[key].stamp < each.stamp:
+                found[key] = each
+            else:
+                self.counts["late tombstone below another of its key"] += 1
+        return found
+
+    def bury_all(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:
+        """Write the tombstones first, then look at the rows."""
+        yield from self.write_late(tx, by_key)
+        if self.node.slowness:
+            yield self.step()
+        yield from self.look_below(tx, by_key)
+
+    def write_late(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:
+        database = self.database
+        known = database.read_stamps(tx, sorted(by_key), True, LOCKING)
+        if self.node.slowness:
+            yield self.step()
+        for key, stamp in by_key.items():
+            if known.get(key, ZERO) < stamp:
+                yield from self.take(tx, ~key)
+                if key not in known and ~key in database.records:
+                    self.counts["late tombstone met another"] += 1
+                    raise RowError(1062)
+                database.bury(tx, key, stamp)
+
+    def look_below(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:
+        """Rows of other regions that a late tombstone beats: gone, with a record."""
+        database = self.database
+        rows = database.read_stamps(tx, sorted(by_key), False, LOCKING)
+        for key, row in rows.items():
+            if row < by_key[key] and self.may_go(row):
+                value = database.records[key][1]
+                tx.conflicts.append(Loser(key, value, row))
+                database.remove(tx, key)
+                self.counts["late tombstone took a row"] += 1
+        return
+        yield
+
+    def may_go(self, row: Stamp) -> bool:
+        """Whether a late tombstone may take a row: an own or unstamped one is newer."""
+        return row.origin not in (self.number, 0)
+
+    def hold_late(self, late: LateTombstone) -> Steps:
+        tx = self.begin("hold late tombstone")
+        record = LATE + key_of(late.key)
+        yield from self.take(tx, record)
+        self.database.set(tx, record, self.held_stamp(self.database.records.get(record), late))
+        yield from self.commit(tx)
+        self.counts["late tombstone held back"] += 1
+
+    def held_stamp(self, known: Stamp | None, late: LateTombstone) -> Stamp:
+        """What the entry of ``mend`` says: never less than it did."""
+        return late.stamp if known is None else max(known, late.stamp)
+
+    # Lifts
+
+    def lift(self, lifts: Sequence[Lift], hold: bool = True) -> Steps:
+        """Lift rows; each lift gets its fate.  What met a lock goes to ``mend``."""
+        if not lifts:
+            return
+        for lift in (yield from self.halve(lifts, self._lift_in_transaction)):
+            lift.fate = Fate.HELD
+            self.tell_lift(lift)
+        held = [lift for lift in lifts if lift.fate is Fate.HELD]
+        if hold and held:
+            yield from self.hold(held)
+        for lift in lifts:
+            self.counts[f"lift: {lift.reason.name.lower()}"] += 1
+            self.counts[f"lift {lift.fate}"] += 1
+
+    def _lift_in_transaction(self, lifts: Sequence[Lift]) -> Steps:
+        tx = self.begin("lift")
+        fates: Fates = []
+        wrote: list[tuple[Lift, Stamp]] = []
+        try:
+            yield from self.lift_all(tx, lifts, fates, wrote)
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit):
+                self.database.rollback(tx)
+            raise
+        # The answer to the COMMIT may be lost.
+        self._remember(wrote, committed=False)
+        yield from self.commit(tx)
+        self._remember(wrote, committed=True)
+        for lift, fate in fates:
+            lift.fate = fate
+            self.tell_lift(lift)
+
+    def _remember(self, wrote: list[tuple[Lift, Stamp]], committed: bool) -> None:
+        for lift, stamp in wrote:
+            self.node.restamped.note(lift, stamp, committed)
+
+    def lift_all(
+        self, tx: Tx, lifts: Sequence[Lift], fates: Fates, wrote: list[tuple[Lift, Stamp]]
+    ) -> Steps:
+        """Lock the row, see that it is the one judged, lock the tombstone, write the stamp."""
+        database = self.database
+        keys = sorted(key_of(lift.key) for lift in lifts)
+        promised = self.node.promised
+        rows = database.read_stamps(tx, keys, False, LOCKING)
+        if self.node.slowness:
+            yield self.step()
+        tombs = database.read_stamps(tx, keys, True, LOCKING)
+        clock = database.clock
+        stamps: dict[int, Stamp] = {}
+        for lift in lifts:
+            key = key_of(lift.key)
+            row, tomb = rows.get(key), tombs.get(key, ZERO)
+            if row is not None and self.node.restamped.by(lift, row):
+                self.counts["lift found done"] += 1
+                fates.append((lift, Fate.LIFTED))
+                continue
+            if row is None or lift.seen not in (None, row):
+                fates.append((lift, Fate.OVERTAKEN))
+                if lift.reason is not Reason.TOMBSTONE:
+                    self.record_overtaken(tx, lift)
+                continue
+            if tomb > lift.base:
+                lift.base, lift.base_row = tomb, False
+            lift.seen = row
+            self.note_replaced(MEND + key, database.records[key][1])
+            stamps[key] = self.lift_stamp(clock, row, max(tomb, lift.base, lift.above), promised)
+            tx.logged.mended[key] = Mended(row, lift.base, lift.base_row)
+            wrote.append((lift, stamps[key]))
+            fates.append((lift, Fate.LIFTED))
+        for key in stamps:
+            yield from self.take(tx, MEND + key)
+        if stamps and self.node.slowness:
+            yield self.step()
+        for key, stamp in stamps.items():
+            database.change(tx, key, key, (stamp, database.records[key][1]))
+            database.set(tx, MEND + key, None)
+
+    def lift_stamp(self, clock: int, row: Stamp, replaced: Stamp, promised: int) -> Stamp:
+        return Stamp(lifted(clock, row.ts, replaced.ts, promised), self.number)
+
+    def record_overtaken(self, tx: Tx, lift: Lift) -> None:
+        """The row that was to be lifted is not there any more: a record."""
+        tx.conflicts.append(Loser(key_of(lift.key), value_of(lift), lift.seen or ZERO))
+
+    def hold(self, lifts: Sequence[Lift]) -> Steps:
+        """Leave lifts that met a lock to ``meshnode.mend``."""
+        tx = self.begin("hold")
+        for lift in lifts:
+            record = MEND + key_of(lift.key)
+            yield from self.take(tx, record)
+            self.note_replaced(record, value_of(lift))
+            note = Mended(lift.seen or ZERO, lift.base, lift.base_row)
+            self.database.set(tx, record, (note, value_of(lift)))
+        yield from self.commit(tx)
+
+    def tell_lift(self, lift: Lift) -> None:
+        if self.database.journal.lines is not None:
+            self.database.journal.tell(
+                self.number,
+                f"key {key_of(lift.key)}: lift of @{lift.seen} ({lift.reason.name}): {lift.fate}",
+            )
+
+    def note_replaced(self, record: int, value: int | None) -> None:
+        """An entry of ``mend`` goes with a later version of its key, which had seen its own."""
+        known = self.database.records.get(record)
+        if known is not None and known[1] is not None and known[1] != value:
+            self.counts["held row replaced by a later one"] += 1
+            self.database.journal.replaced_notes.add(known[1])
+
+    # What the resolver needs
+
+    def rows_below(self, late: Sequence[LateTombstone]) -> list[Lift]:
+        """Own rows that a tombstone buried late stands above; Locked if one is locked."""
+        by_key = self.greatest(late)
+        rows = self.database.look(sorted(by_key), False)
+        return [
+            Lift(late.table, late.key, row, late.stamp, False, Reason.TOMBSTONE, None)
+            for key, row in rows.items()
+            if row < (late := by_key[key]).stamp
+        ]

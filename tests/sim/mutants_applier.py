@@ -1,0 +1,206 @@
+"""Mutants of rules that live in the appliers, the resolver and the gardener.
+
+What is locked, in which order a transaction's steps come, and what is committed with
+what; the model's actors do as the node's do, and these mutants change a step.
+"""
+
+from collections.abc import Iterator
+
+from meshnode.core.ledger import Ledger
+from meshnode.core.wire import PART
+
+from . import applying as applying_module
+from . import straight as straight_module
+from .applier import Applier
+from .applying import Applying
+from .database import PLAIN, Locked
+from .heart import Gardener
+from .intake import Ready
+from .mutants import constant, mutant, replaced
+from .parking import Parking
+from .resolver import Resolver
+
+LOCKS = "tests/integration/test_races_locks.py"
+RULES = "tests/integration/test_rules_of_applying.py"
+PARKING = "tests/integration/test_parking.py"
+
+
+def nothing(*_):
+    """A look that is left out."""
+
+
+@mutant(
+    "3 Tombstone GC: the own frontier as published, not as written",
+    aims=("lagging",),
+)
+def the_own_frontier_is_taken_from_the_heartbeat_row() -> Iterator[None]:
+    with replaced(Gardener, "own_frontier", lambda _: lambda self: self.node.promised):
+        yield
+
+
+@mutant(
+    "3 Huge transactions are applied when the last part has been seen, at once", aims=("huge", "")
+)
+def parts_are_applied_as_they_come() -> Iterator[None]:
+    def make(_):
+        def at_once(self, item, mark, place, pending):
+            pending.append(Ready(mark, (item,)))
+
+        return at_once
+
+    with replaced(Applier, "part", make):
+        yield
+
+
+@mutant("4.1 Dedup: what has been applied is not applied again")
+def no_dedup() -> Iterator[None]:
+    def make(frame):
+        def repeating(self, record):
+            old = (
+                []
+                if record.epoch < self.epoch
+                else [item for item in record.items if item.seq <= self.seq and item.kind != PART]
+            )
+            return old + frame(self, record)
+
+        return repeating
+
+    with replaced(Ledger, "_frame", make), replaced(Applier, "stands", lambda _: lambda *_: True):
+        yield
+
+
+@mutant(
+    "4.1 The fence: seq as this process left it, and its own epoch",
+    aims=("epochs", ""),
+    shown=f"{RULES}::test_the_fence_of_an_apply_transaction",
+)
+def no_fence() -> Iterator[None]:
+    with replaced(Applier, "stands", lambda _: lambda self, found: True):
+        yield
+
+
+@mutant(
+    "4.1 The fence: the own epoch",
+    aims=("sessions", "epochs", ""),
+    shown=f"{RULES}::test_the_fence_of_an_apply_transaction",
+)
+def a_fence_without_the_epoch() -> Iterator[None]:
+    with replaced(Applier, "stands", lambda _: lambda self, found: found.seq == self.seq):
+        yield
+
+
+@mutant("4.1 The fence: seq as this process left it", aims=("sessions", "epochs", ""))
+def a_fence_without_the_seq() -> Iterator[None]:
+    with replaced(
+        Applier, "stands", lambda _: lambda self, found: found.own_epoch == self.node.epoch
+    ):
+        yield
+
+
+@mutant(
+    "4.1 The position is committed with the data",
+    aims=("epochs", ""),
+    shown=f"{RULES}::test_the_position_commits_with_the_data",
+)
+def the_position_is_committed_first() -> Iterator[None]:
+    def make(fence):
+        def first(self, tx, mark):
+            own = self.begin("fence")
+            own.logged.applied = True
+            try:
+                yield from fence(self, own, mark)
+            except BaseException:
+                self.database.rollback(own)
+                raise
+            yield from self.commit(own)
+
+        return first
+
+    with replaced(Applier, "fence", make):
+        yield
+
+
+@mutant("4.2 The rows are locked before the decision", aims=("hot", ""))
+def the_decision_rests_on_unlocked_rows() -> Iterator[None]:
+    with constant(applying_module, "LOCKING", PLAIN), constant(straight_module, "LOCKING", PLAIN):
+        yield
+
+
+@mutant(
+    "4.5 After the upserts: no newer tombstone may stand beside them",
+    aims=("hot", ""),
+    shown=f"{LOCKS}::test_an_insert_and_a_delete_of_two_streams_on_a_new_key",
+)
+def no_look_after_upserts() -> Iterator[None]:
+    with (
+        replaced(Applying, "look_at_tombstones", lambda _: nothing),
+        replaced(straight_module, "look_at_tombstones", lambda _: nothing),
+    ):
+        yield
+
+
+@mutant(
+    "4.5 Write first, then look",
+    aims=("hot", ""),
+    shown=f"{LOCKS}::test_a_client_between_the_look_and_the_write_of_an_applier",
+)
+def the_look_comes_before_the_write() -> Iterator[None]:
+    look = Applying.look_at_tombstones
+
+    def make(write_images):
+        def looking_first(self, tx, plan):
+            look(self, tx, plan)
+            yield self.step()
+            yield from write_images(self, tx, plan)
+
+        return looking_first
+
+    with (
+        replaced(Applying, "write_images", make),
+        replaced(Applying, "look_at_tombstones", lambda _: nothing),
+        # There is no such order in the straight way: it must not stand in for the look.
+        replaced(straight_module, "look_at_tombstones", lambda _: nothing),
+    ):
+        yield
+
+
+@mutant("4.5 The looks are locking reads", aims=("hot", ""))
+def the_looks_are_plain_reads() -> Iterator[None]:
+    with constant(applying_module, "SHARED", PLAIN), constant(straight_module, "SHARED", PLAIN):
+        yield
+
+
+@mutant("4.5 After the tombstones: no row may stand below them", aims=("races",))
+def no_look_after_tombstones() -> Iterator[None]:
+    with replaced(Applying, "look_at_rows", lambda _: nothing):
+        yield
+
+
+@mutant("4.5 Never a write that the plan did not see", aims=("races", "hot", ""))
+def a_guarded_delete_of_what_nobody_planned_for() -> Iterator[None]:
+    def make(_):
+        def take_it(self, tx, key):
+            if not self.database.acquire(tx, key):
+                raise Locked
+            self.database.remove(tx, key)
+
+        return take_it
+
+    with replaced(Applying, "found_below", make):
+        yield
+
+
+@mutant(
+    "4 Errors: a row that can never apply is parked with its image",
+    aims=("parked", ""),
+    shown=f"{PARKING}::test_a_row_that_breaks_a_check_is_parked_alone",
+)
+def rows_that_cannot_apply_are_passed_over() -> Iterator[None]:
+    with replaced(Parking, "write_letter", lambda _: nothing):
+        yield
+
+
+@mutant("4 Replay begins with the loop mark", aims=("parked", ""))
+def a_replay_without_the_loop_mark() -> Iterator[None]:
+    with replaced(Resolver, "mark_loop", lambda _: nothing):
+        yield

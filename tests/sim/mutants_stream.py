@@ -1,0 +1,113 @@
+"""Mutants of a region's stream: claims, parts, the frontier and what it allows (section 3)."""
+
+from collections.abc import Iterator
+
+from meshnode.core.frontier import frontier, gc_limit
+from meshnode.core.ledger import Ledger
+from meshnode.core.wire import Claim
+
+from .mutants import everywhere, mutant, replaced
+
+FAR = 2**62
+"""A time after all schedules, in microseconds."""
+
+
+@mutant("3 Taking over: frames below the highest claim are void", aims=("epochs", ""))
+def frames_of_a_dead_process_count() -> Iterator[None]:
+    def make(take):
+        def trusting(self, record):
+            if not isinstance(record, Claim) and record.epoch < self.epoch:
+                record.epoch = self.epoch
+            return take(self, record)
+
+        return trusting
+
+    with replaced(Ledger, "take", make):
+        yield
+
+
+@mutant("3 Taking over: the highest claim counts, not the last", aims=("epochs", ""))
+def the_last_claim_counts() -> Iterator[None]:
+    def make(_claim):
+        def last(self, claim):
+            if claim.epoch < self.epoch:
+                self.epoch = claim.epoch - 1
+            return _claim(self, claim)
+
+        return last
+
+    with replaced(Ledger, "_claim", make):
+        yield
+
+
+@mutant(
+    "3 Huge transactions: a claim voids the parts of an unfinished one",
+    aims=("huge", "epochs", ""),
+)
+def a_claim_leaves_parts_standing() -> Iterator[None]:
+    def make(_claim):
+        def careless(self, claim):
+            kept = self.open_parts, self.open_tx
+            found = _claim(self, claim)
+            self.open_parts, self.open_tx = kept
+            self.voided = []
+            return found
+
+        return careless
+
+    with replaced(Ledger, "_claim", make):
+        yield
+
+
+@mutant(
+    "3 Heartbeats: f = min(now, oldest open transaction, what others say) - 1 s", aims=("calm", "")
+)
+def the_frontier_is_now() -> Iterator[None]:
+    with everywhere(
+        frontier, lambda _: lambda now, oldest_open, heard, previous: max(previous, now)
+    ):
+        yield
+
+
+@mutant("3 Heartbeats: the frontier never falls", aims=("frontier", "clocks", ""))
+def the_frontier_falls() -> Iterator[None]:
+    with everywhere(
+        frontier, lambda real: lambda now, oldest_open, heard, _: real(now, oldest_open, heard, 0)
+    ):
+        yield
+
+
+@mutant("3 Tombstone GC: by stability, never by age", aims=("frontier", ""))
+def tombstones_go_by_age() -> Iterator[None]:
+    # At the age of nothing: whatever stands at a round of the gardener.
+    with everywhere(gc_limit, lambda _: lambda applied, published, parked: FAR):
+        yield
+
+
+@mutant(
+    "3 Tombstone GC: below the own published frontier too",
+    aims=("apart", "frontier", ""),
+)
+def tombstones_go_without_the_own_promise() -> Iterator[None]:
+    with everywhere(
+        gc_limit, lambda real: lambda applied, published, parked: real(applied, FAR, parked)
+    ):
+        yield
+
+
+@mutant(
+    "3 Tombstone GC: below what every other member has promised", aims=("stale", "frontier", "")
+)
+def tombstones_go_without_the_others() -> Iterator[None]:
+    with everywhere(
+        gc_limit, lambda real: lambda applied, published, parked: real((), published, parked)
+    ):
+        yield
+
+
+@mutant("3 Tombstone GC: a parked row holds its origin's frontier down", aims=("parked", ""))
+def parked_rows_do_not_hold_tombstones() -> Iterator[None]:
+    with everywhere(
+        gc_limit, lambda real: lambda applied, published, parked: real(applied, published, ())
+    ):
+        yield

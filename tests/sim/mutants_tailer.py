@@ -1,0 +1,336 @@
+"""Mutants of rules that live in the tailer, the mender and the start of a node.
+
+The decisions are the core's; the order of statements, what is locked, and what is
+committed with what are the actors'.  The model's actors do as the node's do, step by
+step, and these mutants change a step.
+"""
+
+from collections.abc import Iterator
+
+from meshnode.core.mend import Fate
+from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.wire import Claim, Frame
+
+from .client import Client
+from .database import MEMBER
+from .heart import Heart
+from .mender import Mender
+from .mending import Mending
+from .mutants import mutant, replaced
+from .origin import INCARNATION, VERSION, Origin
+
+LOCKS = "tests/integration/test_races_locks.py"
+STAMPS = "tests/integration/test_races_stamps.py"
+TRIGGERS = "tests/integration/test_tombstone_triggers.py"
+STARTERS = "tests/integration/test_crash_starters.py"
+
+
+def nothing(*_):
+    """A step that is left out."""
+    return
+    yield
+
+
+@mutant(
+    "2 Tombstones: a trigger never lowers one that is there",
+    aims=("cascade", "clocks", ""),
+    shown=f"{TRIGGERS}::test_a_tombstone_never_falls",
+)
+def a_trigger_lowers_a_tombstone() -> Iterator[None]:
+    def make(tombstone):
+        def lowering(self, tx, key, old):
+            yield from tombstone(self, tx, key, old)
+            # What the trigger would have written, had it not looked.
+            stamp = Stamp(max(self.database.clock, old.ts + 1), self.database.number)
+            if self.database.records.get(~key, ZERO) > stamp:
+                self.database.bury(tx, key, stamp)
+
+        return lowering
+
+    with replaced(Client, "_tombstone", make):
+        yield
+
+
+@mutant(
+    "2.1 The tailer looks at tombstones with a locking read",
+    aims=("races", "hot", ""),
+    shown=f"{LOCKS}::test_the_tailer_looks_at_tombstones_under_a_lock",
+)
+def the_tailer_looks_without_a_lock() -> Iterator[None]:
+    def make(_):
+        def plain(self, keys):
+            found = ((key, self.database.plain(None, ~key)) for key in keys)
+            return {key: stamp for key, stamp in found if stamp is not None}
+
+        return plain
+
+    with replaced(Mender, "look_at", make):
+        yield
+
+
+@mutant(
+    "2.1 Version replaced: also what a version that was held back had replaced",
+    aims=("locks", "cascade", ""),
+)
+def what_a_held_version_replaced_is_forgotten() -> Iterator[None]:
+    with replaced(Mender, "_add_held_bases", lambda _: lambda self, nets: None):
+        yield
+
+
+@mutant(
+    "2.2 Lift: if the row was changed meanwhile, a record says so",
+    aims=("cascade", "locks", ""),
+    shown=f"{LOCKS}::test_a_row_written_again_before_its_lift_is_recorded",
+)
+def an_overtaken_lift_leaves_no_record() -> Iterator[None]:
+    with replaced(Mending, "record_overtaken", lambda _: lambda self, tx, lift: None):
+        yield
+
+
+@mutant(
+    "2.3 Late tombstone: write it first, then look at the row",
+    aims=("cascade", ""),
+    shown=f"{LOCKS}::test_a_row_that_comes_in_below_a_tombstone_being_written",
+)
+def a_late_tombstone_looks_first() -> Iterator[None]:
+    def make(_):
+        def reversed_order(self, tx, by_key):
+            yield from self.look_below(tx, by_key)
+            yield self.step()
+            yield from self.write_late(tx, by_key)
+
+        return reversed_order
+
+    with replaced(Mending, "bury_all", make):
+        yield
+
+
+@mutant("2.3 Late tombstone: a row of another region's origin below it goes", aims=("cascade", ""))
+def a_late_tombstone_leaves_what_it_beats() -> Iterator[None]:
+    with replaced(Mending, "may_go", lambda _: lambda self, row: False):
+        yield
+
+
+@mutant("2.3 Late tombstone: a row of origin 0 is newer and stays", aims=("bare", "cascade", ""))
+def a_late_tombstone_takes_an_unstamped_row() -> Iterator[None]:
+    with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != self.number):
+        yield
+
+
+@mutant(
+    "2.3 Late tombstone: a row of the own origin is newer and stays", aims=("bare", "cascade", "")
+)
+def a_late_tombstone_takes_an_own_row() -> Iterator[None]:
+    with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != 0):
+        yield
+
+
+@mutant(
+    "2.3 Late tombstone: an own row below one that was held back is lifted",
+    aims=("locks", "cascade", ""),
+)
+def rows_below_a_held_late_tombstone_stay_there() -> Iterator[None]:
+    with replaced(Mending, "rows_below", lambda _: lambda self, late: []):
+        yield
+
+
+@mutant(
+    "2.5 Mending is committed before the frame that passes it is appended",
+    aims=("epochs", "cascade", ""),
+)
+def mending_after_the_append() -> Iterator[None]:
+    """Each draft takes its mending along, and the publisher does it behind the append."""
+    put_off: dict[int, tuple] = {}
+    real = Mender.mend
+
+    def later(_):
+        def mend(self, examined):
+            for each in examined:
+                for lift in each.lifts.values():
+                    lift.fate = Fate.LIFTED
+            self.put_off = examined
+            return
+            yield
+
+        return mend
+
+    def carried(draft):
+        def drafting(self, batch):
+            found = yield from draft(self, batch)
+            if found.items:
+                put_off[id(found.items)] = (found.items, self, self.put_off)
+            else:
+                yield from real(self, self.put_off)
+            return found
+
+        return drafting
+
+    def behind(append):
+        def appending(self, record):
+            position = yield from append(self, record)
+            if isinstance(record, Frame):
+                _, mender, examined = put_off.pop(id(record.items))
+                yield from real(mender, examined)
+            return position
+
+        return appending
+
+    with (
+        replaced(Mender, "mend", later),
+        replaced(Mender, "draft", carried),
+        replaced(Origin, "append", behind),
+    ):
+        yield
+
+
+@mutant(
+    "2.6 A key that is locked is noted for later, committed before the append", aims=("locks", "")
+)
+def held_keys_are_not_noted() -> Iterator[None]:
+    with (
+        replaced(Mending, "hold", lambda _: nothing),
+        replaced(Mending, "hold_late", lambda _: nothing),
+    ):
+        yield
+
+
+@mutant("3 Only local transactions are published")
+def applied_transactions_are_published() -> Iterator[None]:
+    with replaced(Mender, "is_applied", lambda _: lambda self, logged: False):
+        yield
+
+
+@mutant("3 Never decide by the origin column alone what is local", aims=("cascade", "hot", ""))
+def the_loop_is_decided_by_the_origin_column() -> Iterator[None]:
+    def make(_):
+        def by_column(self, logged):
+            stamps = [(after or before)[0] for _, _, before, _, after in logged.changes]
+            stamps += [stamp for _, stamp in logged.tombs]
+            return bool(stamps) and stamps[0].origin not in (self.number, 0)
+
+        return by_column
+
+    with replaced(Mender, "is_applied", make):
+        yield
+
+
+@mutant("3 The tailer trusts no checkpoint but the end of its own topic", aims=("epochs", ""))
+def a_checkpoint_of_its_own() -> Iterator[None]:
+    def remember(read_own_end):
+        def reading(self, member, end):
+            self.saved = member.tail.resume
+            return read_own_end(self, member, end)
+
+        return reading
+
+    def trust(_):
+        return lambda self, ledger: int(self.saved) if self.saved else self.region.since
+
+    with replaced(Origin, "read_own_end", remember), replaced(Origin, "first_position", trust):
+        yield
+
+
+@mutant(
+    "3 Huge transactions: the resume position moves only with the last part",
+    aims=("huge", "epochs", ""),
+)
+def the_position_moves_with_each_part() -> Iterator[None]:
+    with replaced(Mender, "_resume", lambda _: lambda self, number, part: number + (part > 0)):
+        yield
+
+
+@mutant(
+    "3 Taking over: a new process claims the stream under an epoch of its own",
+    aims=("epochs", ""),
+    shown=f"{STARTERS}::test_a_node_that_is_frozen_while_it_publishes",
+)
+def no_claim() -> Iterator[None]:
+    """The epochs in MySQL stay; in the topic there is only the first."""
+
+    def silent(_):
+        def claim(self, epoch):
+            return (yield from self.append(Claim(VERSION, "shop", self.number, INCARNATION, 1)))
+
+        return claim
+
+    def unsigned(append):
+        def appending(self, record):
+            record.epoch = 1
+            return (yield from append(self, record))
+
+        return appending
+
+    def content(read_own_end):
+        def reading(self, member, end):
+            tail = member.tail
+            tail = tail._replace(epoch=min(1, tail.epoch))
+            ledger = read_own_end(self, member._replace(tail=tail), end)
+            ledger.epoch = member.epoch
+            return ledger
+
+        return reading
+
+    with (
+        replaced(Origin, "claim", silent),
+        replaced(Origin, "append", unsigned),
+        replaced(Origin, "read_own_end", content),
+    ):
+        yield
+
+
+@mutant("3 Taking over: go on after the last valid item, not after the last", aims=("epochs", ""))
+def the_last_item_counts_valid_or_not() -> Iterator[None]:
+    def make(read_own_end):
+        def trusting(self, member, end):
+            ledger = read_own_end(self, member, end)
+            for place in range(end - 1, -1, -1):
+                record = self.region.topic.record(place)
+                if isinstance(record, Frame):
+                    ledger.seq, ledger.resume = record.items[-1].seq, record.resume
+                    break
+            return ledger
+
+        return trusting
+
+    with replaced(Origin, "read_own_end", make):
+        yield
+
+
+@mutant("3 Taking over: read forward to the own claim", aims=("epochs", ""))
+def the_end_is_read_before_the_claim() -> Iterator[None]:
+    """What lands between is not seen."""
+
+    def early(raise_epoch):
+        def raising(self):
+            self.end_before = len(self.region.topic)
+            return (yield from raise_epoch(self))
+
+        return raising
+
+    def make(read_own_end):
+        def reading(self, member, end):
+            ledger = read_own_end(self, member, max(self.end_before, member.tail.position))
+            ledger.epoch = member.epoch
+            return ledger
+
+        return reading
+
+    with replaced(Origin, "raise_epoch", early), replaced(Origin, "read_own_end", make):
+        yield
+
+
+@mutant("3 member.tail is written under the own epoch only", aims=("epochs", ""))
+def a_dead_process_moves_the_tail() -> Iterator[None]:
+    def make(beat):
+        def careless(self):
+            member = self.database.records[MEMBER]
+            epoch, self.node.epoch = self.node.epoch, member.epoch
+            try:
+                return (yield from beat(self))
+            finally:
+                self.node.epoch = epoch
+
+        return careless
+
+    with replaced(Heart, "beat", make):
+        yield

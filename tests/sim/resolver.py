@@ -1,0 +1,218 @@
+"""The resolver: works off beside the stream what was held back from it or set aside.
+
+As the node's ``actors/resolver.py`` and ``mysql/leftovers.py``, statement by statement:
+between the read of an entry and its removal the mender may have written a newer one.
+"""
+
+from meshnode.core.change import Mended
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.plan import Work
+from meshnode.core.stamp import ZERO
+from meshnode.core.wire import TRANSACTION, Item
+
+from .clockwork import Process, Steps
+from .database import (
+    APPLIED,
+    LATE,
+    LETTERS,
+    MEND,
+    SHARED,
+    Deadlock,
+    Killed,
+    Locked,
+    RowError,
+    Surprise,
+)
+from .journal import Taken
+from .mending import Mending
+from .parking import Letter, Parking
+from .table import TABLE, key_of, wire_key
+
+ROUND = 1_000_000
+
+
+class Resolver(Mending, Parking):
+    """Works off ``mend`` and ``dead_letter`` of a region."""
+
+    def __init__(self, node) -> None:
+        super().__init__(node)
+        self.process: Process | None = None
+        self.asleep = False
+
+    def notice(self) -> None:
+        """There may be something to do."""
+        if self.asleep and self.process is not None:
+            self.clockwork.wake(self.process)
+
+    def run(self) -> Steps:
+        yield from self.node.until_claimed()
+        self.process = self.clockwork.current
+        while True:
+            if not self.waits():
+                self.asleep = True
+                yield None
+                self.asleep = False
+                continue
+            yield 1 + int(self.rng.random() * self.region.weather.rounds)
+            try:
+                yield from self.mend()
+                yield from self.replay()
+                yield from self.close_overtaken()
+            except (Locked, Deadlock, Killed, RowError):
+                self.counts["resolver started again"] += 1
+
+    def waits(self) -> bool:
+        """Whether anything is left to work off."""
+        records = self.database.records
+        return any(
+            record >= MEND and (record < LETTERS or records[record].state != "closed")
+            for record in records
+        )
+
+    # Held-back keys
+
+    def mend(self) -> Steps:
+        """Try every held-back key once."""
+        database = self.database
+        lifts: list[Lift] = []
+        late: list[LateTombstone] = []
+        entries: dict[bytes, object] = {}
+        for record in sorted(each for each in database.records if MEND <= each < LETTERS):
+            entry = database.plain(None, record)
+            if entry is None:
+                continue
+            if record >= LATE:
+                late.append(LateTombstone(TABLE, wire_key(record - LATE), entry))
+            else:
+                lifts.append(self._lift_of(record - MEND, *entry))
+                entries[lifts[-1].key] = entry
+        if not lifts and not late:
+            return
+        if self.node.slowness:
+            yield self.step()
+        above = {each.key: each.stamp for each in late}
+        for lift in lifts:
+            lift.above = above.get(lift.key, ZERO)
+        yield from self._bury_held(late)
+        yield from self.lift(lifts, hold=False)
+        for lift in filter(self.is_over, lifts):
+            yield from self.forget(MEND + key_of(lift.key), entries[lift.key])
+
+    def is_over(self, lift: Lift) -> bool:
+        """Whether its entry must go: a lift that was found done has not taken it out."""
+        return lift.fate is not Fate.HELD
+
+    def _lift_of(self, key: int, note: Mended, value: int | None) -> Lift:
+        seen = note.seen if note.seen != ZERO else None
+        shown = None if value is None else str(value)
+        return Lift(
+            TABLE, wire_key(key), seen, note.base, note.base_row, Reason.LOCKED, None, shown
+        )
+
+    def _bury_held(self, late: list[LateTombstone]) -> Steps:
+        """Write late tombstones whose lock is gone, and lift the rows that stand below them."""
+        locked = yield from self.bury(late)
+        buried = [each for each in late if each not in locked]
+        try:
+            below = self.rows_below(buried)
+        except Locked:
+            return
+        if self.node.slowness:
+            yield self.step()
+        yield from self.lift(below)
+        for each in buried:
+            yield from self.forget(LATE + key_of(each.key), each.stamp)
+
+    def forget(self, record: int, entry: object) -> Steps:
+        """Take an entry out of ``mend``, unless the mender has put another in its place."""
+        if self.node.slowness:
+            yield self.step()
+        tx = self.begin("forget")
+        try:
+            yield from self.take(tx, record)
+        except (Locked, Deadlock):
+            self.database.rollback(tx)
+            raise
+        if self.is_entry(self.database.records.get(record), entry):
+            self.database.set(tx, record, None)
+        else:
+            self.counts["entry of mend replaced meanwhile"] += 1
+        yield from self.commit(tx)
+
+    def is_entry(self, found: object, entry: object) -> bool:
+        return found == entry
+
+    # Dead letters
+
+    def replay(self) -> Steps:
+        """Put every letter that waits for it through the ordinary decision."""
+        for record, letter in self._letters("replay"):
+            tx = self.begin("replay")
+            try:
+                yield from self.replay_one(tx, record, letter)
+            except RowError:
+                self.database.rollback(tx)
+                self.counts["replay failed"] += 1
+                yield from self._settle(record, letter._replace(state="open"))
+            except (Locked, Surprise, Deadlock):
+                self.database.rollback(tx)
+                self.counts["replay met a lock or a surprise"] += 1
+
+    def replay_one(self, tx, record: int, letter: Letter) -> Steps:
+        """Apply one letter in a transaction that begins with the loop mark."""
+        database, incoming = self.database, letter.incoming
+        origin = APPLIED + letter.origin
+        yield from self.take(tx, origin)
+        progress = database.records[origin]
+        if progress.own_epoch != self.node.epoch:
+            database.rollback(tx)
+            return
+        database.set(tx, origin, progress._replace())
+        self.mark_loop(tx)
+        whole = letter.work.item
+        item = Item(whole.seq, TRANSACTION, whole.tx_id, 0, exact=False, entries=[incoming.entry])
+        tx.notes = Taken(letter.origin, [item], [])
+        if self.node.slowness:
+            yield self.step()
+        plan = yield from self.outcomes(tx, [Work(item, [], [incoming])], True, False, True)
+        database.acquire(tx, record)
+        database.set(tx, record, letter._replace(state="closed"))
+        yield from self.commit(tx)
+        self.counts["letter replayed"] += 1
+        for at, stamp, base in plan.written:
+            self.node.ancestry.note(at, stamp, base)
+
+    def mark_loop(self, tx) -> None:
+        """The tailer passes over what begins with the row of ``applied``."""
+        tx.logged.applied = True
+
+    def close_overtaken(self) -> Steps:
+        """Close letters whose key has reached a version at or above the parked one."""
+        database = self.database
+        for record, letter in self._letters("open"):
+            tx = self.begin("look")
+            try:
+                row = database.locked(tx, letter.key, SHARED)
+                tomb = database.locked(tx, ~letter.key, SHARED)
+            except Locked:
+                continue
+            finally:
+                database.rollback(tx)
+            if max(row[0] if row else ZERO, tomb or ZERO) >= letter.stamp:
+                self.counts["letter overtaken"] += 1
+                yield from self._settle(record, letter._replace(state="closed"))
+
+    def _letters(self, state: str) -> list[tuple[int, Letter]]:
+        database = self.database
+        found = []
+        for record in sorted(each for each in database.records if each >= LETTERS):
+            letter = database.plain(None, record)
+            if letter is not None and letter.state == state and (state != "open" or letter.code):
+                found.append((record, letter))
+        return found
+
+    def _settle(self, record: int, letter: Letter) -> Steps:
+        tx = self.begin("letter")
+        yield from self.take(tx, record)
+        self.database.set(tx, record, letter)
+        yield from self.commit(tx)

@@ -1,0 +1,148 @@
+"""The sessions of the heart and of the gardener over a database in memory."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from meshnode.core.stamp import Stamp
+from meshnode.core.wire import Beat
+from meshnode.errors import Busy
+from meshnode.limits import LOCK_WAIT_SECONDS
+from meshnode.store.values import Tail
+
+from .applying import Applied
+from .database import Name
+from .session import MemorySession
+
+MEMBER = Name("member", "", b"")
+HEARTBEAT = Name("heartbeat", "", b"")
+
+
+@dataclass(frozen=True)
+class MemberRow:
+    """The row of ``member``."""
+
+    epoch: int = 0
+    tail: Tail = field(default_factory=Tail)
+
+
+class MemoryBeating(MemorySession):
+    """What the heart says."""
+
+    async def promised(self) -> int:
+        async def read() -> int:
+            return self.database.value(None, HEARTBEAT).frontier
+
+        return await self._say(read)
+
+    async def clock(self) -> int:
+        async def read() -> int:
+            return self.database.now()
+
+        return await self._say(read)
+
+    async def oldest_open(self, now: int) -> int | None:
+        async def read() -> int | None:
+            return min((tx.began for tx in self.database.open if tx.client), default=None)
+
+        return await self._say(read)
+
+    async def beat(self, epoch: int, tail: Tail, now: int, promise: int, body: str) -> bool:
+        async def write() -> bool:
+            tx = self.tx = self.database.begin()
+            row: MemberRow = await self.database.read(tx, MEMBER, True, LOCK_WAIT_SECONDS)
+            if row.epoch != epoch:
+                return False
+            await self.database.update(tx, MEMBER, replace(row, tail=tail))
+            await self.store.wire.between()
+            before: Beat = await self.database.read(tx, HEARTBEAT, True, LOCK_WAIT_SECONDS)
+            await self.database.update(tx, HEARTBEAT, Beat(before.beat + 1, now, promise, body))
+            return True
+
+        return await self._ended(await self._written(write))
+
+    async def tell(self, epoch: int, now: int, body: str) -> None:
+        async def write() -> bool:
+            tx = self.tx = self.database.begin()
+            row: MemberRow = await self.database.read(tx, MEMBER, True, LOCK_WAIT_SECONDS)
+            if row.epoch != epoch:
+                return False
+            old: Beat = await self.database.read(tx, HEARTBEAT, True, LOCK_WAIT_SECONDS)
+            await self.database.update(tx, HEARTBEAT, Beat(old.beat + 1, now, old.frontier, body))
+            return True
+
+        await self._ended(await self._written(write))
+
+    async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            return await self._say(write)
+        except Busy:
+            await self.rollback()
+            raise
+
+    async def _ended(self, done: bool) -> bool:
+        await (self.commit() if done else self.rollback())
+        return done
+
+
+class MemoryGardening(MemorySession):
+    """What the gardener says; every method commits by itself."""
+
+    async def frontiers(self) -> dict[int, int]:
+        async def read() -> dict[int, int]:
+            return {
+                name.key[0]: row.frontier
+                for name, row in self.database.records.items()
+                if isinstance(row, Applied)
+            }
+
+        return await self._say(read)
+
+    async def parked(self) -> list[int]:
+        async def read() -> list[int]:
+            return [each.row.incoming.entry.ts for each in self.database.notes["letter"]]
+
+        return await self._say(read)
+
+    async def digests(self) -> list[str]:
+        async def read() -> list[str]:
+            return list(self.database.tables)
+
+        return await self._say(read)
+
+    def _stable(self, digest: str, limit: int) -> list[Name]:
+        return [
+            name
+            for name, value in self.database.records.items()
+            if name[:2] == ("tomb", digest) and isinstance(value, Stamp) and value.ts <= limit
+        ]
+
+    async def any_stable(self, digest: str, limit: int) -> bool:
+        async def read() -> bool:
+            return bool(self._stable(digest, limit))
+
+        return await self._say(read)
+
+    async def note_limit(self, limit: int) -> None:
+        """What ``member`` says of it only ``init`` and the doctor read."""
+
+    async def drop_stable(self, digest: str, limit: int, rows: int) -> int:
+        async def drop() -> int:
+            tx = self.tx = self.database.begin()
+            gone = 0
+            for name in self._stable(digest, limit)[:rows]:
+                value = await self.database.read(tx, name, True, 2.0)
+                if value is not None and value.ts <= limit:
+                    await self.database.delete(tx, name)
+                    gone += 1
+            return gone
+
+        try:
+            gone = await self._say(drop)
+        except Busy:
+            await self.rollback()
+            raise
+        await self.commit()
+        return gone
+
+    async def forget(self, days: int, rows: int) -> None:
+        """Records are kept for the oracle."""

@@ -1,0 +1,246 @@
+"""What the mender says to a database in memory: looks, lifts, late tombstones, keys held back.
+
+The steps and their order are those of ``meshnode/mysql/mending.py``; each lift and each late
+tombstone is a transaction of its own here.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from meshnode.core.change import Marker, Mended, NetKey, Table
+from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
+from meshnode.core.stamp import ZERO, Stamp, lifted
+from meshnode.errors import Busy
+
+from .applying import Conflicted
+from .database import Name, Row, Transaction, row_name, tomb_name
+from .rows import image, number_of, value_of
+from .session import MemorySession
+from .store import MemoryStore
+
+PATIENCE_SECONDS = (0.002, 0.005, 0.015, 0.04)
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A row of ``mend``: a lift, or a late tombstone, whose key was locked."""
+
+    table: Table
+    key: bytes
+    note: Mended
+    late: bool = False
+    image: bytes | None = None
+
+
+class Loss(NamedTuple):
+    """A version that was never published and is gone: what a record of it shows."""
+
+    key: bytes
+    image: bytes | None
+
+
+def mend_name(table: Table, key: bytes, late: bool) -> Name:
+    return Name("late" if late else "mend", table.digest, key)
+
+
+class MemoryMending(MemorySession):
+    """The mender's session in region ``own``."""
+
+    def __init__(self, store: MemoryStore, own: int, restamped: Restamped) -> None:
+        super().__init__(store, "mender")
+        self.own = own
+        self.restamped = restamped
+
+    async def _patiently(
+        self, entries: Iterable[Entry], work: Callable[[Entry, Transaction], object]
+    ) -> list[Entry]:
+        """Do ``work`` for each of ``entries`` in a transaction; those that stay locked."""
+        locked = await self._once(list(entries), work)
+        for pause in PATIENCE_SECONDS:
+            if locked:
+                await asyncio.sleep(pause)
+                locked = await self._once(locked, work)
+        return locked
+
+    async def _once(self, entries: list[Entry], work: Callable) -> list[Entry]:
+        locked = []
+        for entry in entries:
+
+            async def transaction(entry: Entry = entry) -> None:
+                self.tx = self.database.begin()
+                await work(entry, self.tx)
+
+            try:
+                await self._say(transaction)
+                await self.commit()
+            except Busy:
+                await self.rollback()
+                locked.append(entry)
+        return locked
+
+    async def tombstones(
+        self, keys: Mapping[Table, Iterable[bytes]]
+    ) -> tuple[dict[NetKey, Stamp], set[NetKey]]:
+        found: dict[NetKey, Stamp] = {}
+
+        async def look(at: NetKey, tx: Transaction) -> None:
+            tomb = await self.database.read(tx, tomb_name(at), False, None)
+            if tomb is not None:
+                found[at] = tomb
+
+        wanted = [(table, table.fold(key)) for table, wire in keys.items() for key in wire]
+        return found, set(await self._patiently(dict.fromkeys(wanted), look))
+
+    async def lift(
+        self, lifts: Sequence[Lift], fde: bytes, promised: Callable[[], int], hold: bool = True
+    ) -> None:
+        wrote: list[tuple[Lift, Stamp]] = []
+
+        async def work(lift: Lift, tx: Transaction) -> None:
+            lift.fate = await self._lift(lift, tx, promised(), wrote)
+
+        for lift in await self._patiently(lifts, work):
+            lift.fate = Fate.HELD
+            if hold:
+                note = Mended(lift.seen or ZERO, lift.base, lift.base_row)
+                await self._hold(Held(lift.table, lift.key, note, image=_seen(lift)))
+        for lift, stamp in wrote:
+            if lift.fate is Fate.LIFTED:
+                self.restamped.note(lift, stamp, True)
+
+    async def _lift(
+        self, lift: Lift, tx: Transaction, promised: int, wrote: list[tuple[Lift, Stamp]]
+    ) -> Fate:
+        database = self.database
+        at = lift.table, lift.table.fold(lift.key)
+        row: Row | None = await database.read(tx, row_name(at), True, None)
+        await self.store.wire.between()
+        tomb = await database.read(tx, tomb_name(at), True, None) or ZERO
+        if row is not None and self.restamped.by(lift, row.stamp):
+            return Fate.LIFTED
+        if row is None or lift.seen not in (None, row.stamp):
+            if lift.reason is not Reason.TOMBSTONE:
+                database.note(tx, "conflict", self._overtaken(lift, row, tomb))
+            return Fate.OVERTAKEN
+        if tomb > lift.base:
+            lift.base, lift.base_row = tomb, False
+        lift.seen = row.stamp
+        ts = lifted(database.now(), row.stamp.ts, max(tomb, lift.base, lift.above).ts, promised)
+        stamp = Stamp(ts, self.own)
+        await self.store.wire.between()
+        new = image(number_of(lift.key), stamp, value_of(lift.table, row.image))
+        await database.update(tx, row_name(at), Row(lift.table, stamp, new))
+        tx.mended[(lift.table.digest, lift.key)] = Mended(row.stamp, lift.base, lift.base_row)
+        name = mend_name(lift.table, lift.key, False)
+        if await database.read(tx, name, True, None) is not None:
+            await database.delete(tx, name)
+        wrote.append((lift, stamp))
+        self.restamped.note(lift, stamp, False)
+        return Fate.LIFTED
+
+    def _overtaken(self, lift: Lift, row: Row | None, tomb: Stamp) -> Conflicted:
+        winner = max(row.stamp if row else ZERO, tomb)
+        return Conflicted(lift.key, "overtaken", winner, lift.seen or ZERO, None, _seen(lift), "")
+
+    async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
+        return await self._patiently(late, self._bury)
+
+    async def _bury(self, late: LateTombstone, tx: Transaction) -> None:
+        """The tombstone first, then the row."""
+        database = self.database
+        at = late.table, late.table.fold(late.key)
+        known = await database.read(tx, tomb_name(at), True, None)
+        if known is None:
+            await database.insert(tx, tomb_name(at), late.stamp)
+        elif known < late.stamp:
+            await database.update(tx, tomb_name(at), late.stamp)
+        await self.store.wire.between()
+        row: Row | None = await database.read(tx, row_name(at), True, None)
+        if row is not None and row.stamp < late.stamp and row.stamp.origin not in (self.own, 0):
+            database.note(
+                tx, "conflict",
+                Conflicted(
+                    late.key, "late delete", late.stamp, row.stamp, row.image.hex(), None, ""
+                ),
+            )  # fmt: skip
+            await database.delete(tx, row_name(at))
+
+    async def hold_late(self, late: LateTombstone) -> None:
+        await self._hold(Held(late.table, late.key, Mended(late.stamp, ZERO, False), late=True))
+
+    async def _hold(self, held: Held) -> None:
+        async def write() -> None:
+            self.tx = self.database.begin()
+            name = mend_name(held.table, held.key, held.late)
+            known: Held | None = await self.database.read(self.tx, name, True, 2.0)
+            if known is None:
+                await self.database.insert(self.tx, name, held)
+                return
+            if known.image is not None and known.note.seen != held.note.seen:
+                self.database.note(self.tx, "superseded", known.image)
+            await self.database.update(self.tx, name, held)
+
+        await self._say(write)
+        await self.commit()
+
+    async def rows_below(self, late: Sequence[LateTombstone]) -> list[Lift]:
+        """Own rows that a tombstone buried late stands above."""
+        lifts: list[Lift] = []
+
+        async def look(each: LateTombstone, tx: Transaction) -> None:
+            at = each.table, each.table.fold(each.key)
+            row: Row | None = await self.database.read(tx, row_name(at), False, None)
+            if row is not None and row.stamp < each.stamp:
+                lifts.append(
+                    Lift(each.table, each.key, row.stamp, each.stamp, False, Reason.TOMBSTONE, None)
+                )
+
+        if await self._patiently(late, look):
+            raise Busy("a row below a late tombstone is locked")
+        return lifts
+
+    async def waiting(self) -> list[Held]:
+        """What is held back."""
+
+        async def read() -> list[Held]:
+            return [each for each in self.database.records.values() if isinstance(each, Held)]
+
+        return await self._say(read)
+
+    async def forget(self, held: Held) -> None:
+        """Take an entry out of ``mend``."""
+
+        async def write() -> None:
+            self.tx = self.database.begin()
+            name = mend_name(held.table, held.key, held.late)
+            if await self.database.read(self.tx, name, True, 2.0) is not None:
+                await self.database.delete(self.tx, name)
+
+        await self._say(write)
+        await self.commit()
+
+    async def held(self) -> dict[Marker, Mended]:
+        """What waits to be lifted, with what it had replaced."""
+        return {
+            (held.table.digest, held.key): held.note
+            for held in await self.waiting()
+            if not held.late
+        }
+
+    async def table(self, digest: str) -> Table | None:
+        return self.database.tables.get(digest)
+
+    async def learn(self, keys: object) -> None:
+        """Keys whose equal values are equal bytes need nothing to be learnt."""
+
+
+def _seen(lift: Lift) -> bytes | None:
+    """The image that was seen."""
+    if lift.image is None:
+        return None if lift.shown is None else bytes.fromhex(lift.shown)
+    rows, start, stop = lift.image
+    return rows[start:stop]

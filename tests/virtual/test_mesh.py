@@ -1,0 +1,142 @@
+"""Whole meshes of real actors in virtual time: seed by seed, and rules that are switched off.
+
+Seeds that failed once are kept in ``KEPT``; a change of the harness changes their schedules, so
+what they have found has tests of its own, too.  Each mutant must be noticed on seeds which the
+untouched node passes, with options aimed at it: otherwise these runs could not fail.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from meshnode.actors import gardener
+from meshnode.core import look
+
+from .applying import MemoryApplying
+from .mending import MemoryMending
+from .world import Options, World
+
+SEEDS = 40
+"""Each takes about a third of a second."""
+
+KEPT = {
+    5: "rows that an applier had written were taken for those of another table",
+    12: "a version that was held back was overwritten before it could be lifted",
+    38: "an actor that failed while it was cancelled was started again, and its node never ended",
+}
+
+HOT = Options(
+    keys=1, clients=2, seconds=6.0, wire_lag=0.02, bus_lag=0.05, delete_share=0.5, regions=3
+)
+
+SKEWED = replace(HOT, regions=2, keys=8, skew=2.0, bus_lag=0.3, unseen_deletes=0.2)
+
+
+def outcome(seed: int, options: Options | None = None) -> tuple[list[str], dict[str, int]]:
+    """What is wrong with a seed, and what happened in it."""
+    world = World(seed, options)
+    return world.run(), world.counts
+
+
+def told(seed: int, options: Options | None = None) -> tuple:
+    """Everything that a run leaves behind."""
+    world = World(seed, options)
+    problems = world.run()
+    binlogs = [
+        [(each.number, each.at, len(each.changes)) for each in place.database.binlog]
+        for place in world.places
+    ]
+    topics = {name: list(topic.payloads) for name, topic in world.topics.topics.items()}
+    return problems, world.loop.steps, world.written, binlogs, topics
+
+
+def test_seeds() -> None:
+    """Every mesh becomes what its topics say, and nothing that a client committed is nowhere."""
+    happened: Counter[str] = Counter()
+    seeds = [*KEPT, *range(1000, 1000 + SEEDS)]
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        for seed, (problems, counts) in zip(seeds, pool.map(outcome, seeds, chunksize=4)):
+            assert not problems, f"seed {seed} ({KEPT.get(seed, 'new')}): {problems}"
+            happened.update(counts)
+    for what in ("kills", "cancels", "twins", "cuts", "clients disturbed"):
+        assert happened[what] >= 5, f"{what}: {happened}"
+    assert happened["fenced"], happened
+
+
+def test_a_seed_tells_the_same_story_twice() -> None:
+    for seed in (38, *range(1001, 1006)):
+        assert told(seed) == told(seed)
+    assert told(1001) != told(1002)
+
+
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: MemoryApplying, plan: object) -> None:
+        """Not looking at the other side of what was written."""
+
+    monkeypatch.setattr(MemoryApplying, "_look", nothing)
+
+
+def blind_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "beside_upsert", lambda *_: None)
+
+
+def no_tombstones(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: MemoryMending, keys: object) -> tuple[dict, set]:
+        return {}, set()
+
+    monkeypatch.setattr(MemoryMending, "tombstones", nothing)
+
+
+def position_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = MemoryApplying._begin
+
+    async def alone(self: MemoryApplying, fence: object) -> bool:
+        if not await begin(self, fence):
+            return False
+        self.database.commit(self._open())
+        self.tx = self.database.begin()
+        return True
+
+    monkeypatch.setattr(MemoryApplying, "_begin", alone)
+
+
+def collected_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gardener, "gc_limit", lambda applied, published, parked: 2**63)
+    monkeypatch.setattr(gardener, "ROUND_SECONDS", 0.2)
+
+
+def overtaken_lifts_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: MemoryMending, lifts: list, *_: object, **__: object) -> None:
+        """Lifting nothing."""
+
+    monkeypatch.setattr(MemoryMending, "lift", nothing)
+
+
+MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
+    "no look": (no_look, HOT),
+    "no look at tombstones": (blind_look, HOT),
+    "the tailer ignores tombstones": (no_tombstones, SKEWED),
+    "the position is committed first": (position_first, Options(kill=0.001, seconds=6.0)),
+    "tombstones go at once": (collected_at_once, HOT),
+    "nothing is lifted": (overtaken_lifts_are_published, HOT),
+}
+
+TRIES = 30
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_rule_that_is_off_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate, options = MUTANTS[name]
+    mutate(monkeypatch)
+    for seed in range(2000, 2000 + TRIES):
+        problems, _ = outcome(seed, options)
+        if problems:
+            break
+    else:
+        pytest.fail(f"{name}: survived {TRIES} seeds")
+    monkeypatch.undo()
+    assert outcome(seed, options)[0] == [], f"seed {seed} fails with the rule on, too"
