@@ -1,0 +1,55 @@
+"""Every rule of the design, switched off, is seen by the simulation.
+
+The same as ``python -m tests.sim.gate``, with one killing schedule for each mutant and
+fewer schedules at most, so that a mutant which lives does not hold up all tests.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from .gate import Verdict, clean, judge, workers
+from .mutants import MUTANTS
+from .mutants_survivors import SURVIVORS, UNSHOWN
+
+pytestmark = pytest.mark.timeout(1500)
+
+BUDGET = 500
+"""Schedules in which a mutant must die here; ``make mutants`` allows 20,000."""
+
+SURVIVOR_BUDGET = 60
+"""Schedules that a known survivor runs here."""
+
+JUDGED = [name for name in MUTANTS if name not in UNSHOWN]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
+    """The verdict on each mutant, worked out beside the tests."""
+    with workers() as pool:
+        yield {
+            name: pool.submit(judge, name, 1, SURVIVOR_BUDGET if name in SURVIVORS else BUDGET)
+            for name in JUDGED
+        }
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_mutant_dies_or_is_a_known_survivor(verdicts, name) -> None:
+    verdict = verdicts[name].result()
+    if name in SURVIVORS:
+        assert not verdict.kills, f"no survivor: {verdict.killer} showed it, {verdict.said}"
+    else:
+        assert verdict.kills, f"{verdict.schedules} schedules did not show it: {verdict.rule}"
+
+
+def test_the_schedules_pass_with_all_rules_on(verdicts) -> None:
+    found = [future.result() for future in verdicts.values()]
+    with workers() as pool:
+        assert not clean(pool, found)
+
+
+def test_what_is_not_killed_here_is_a_mutant_with_a_reason() -> None:
+    assert SURVIVORS.keys() | UNSHOWN.keys() <= MUTANTS.keys()
+    assert not SURVIVORS.keys() & UNSHOWN.keys()
+    assert all(reason.endswith(".") for reason in (*SURVIVORS.values(), *UNSHOWN.values()))
