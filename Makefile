@@ -25,8 +25,8 @@ lint: setup ## ruff: rules and format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 
-test: packages lint ## lint, every test that is not slow, and the essential ones over Kafka
-	@$(PYTEST) -q -m "not slow and not kafka"
+test: packages lint ## lint, every test that is neither slow nor chaos, and the essential ones over Kafka
+	@$(PYTEST) -q -m "not slow and not kafka and not chaos"
 	@scripts/test-kafka -m "(kafka or kafka_essential) and not slow"
 
 test-all: packages lint ## lint, every test, and all integration tests over Kafka too
