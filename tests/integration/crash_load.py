@@ -83,6 +83,10 @@ class Load:
         gone = None
         if kind < DELETES + REPLACES:
             gone = await control.value("SELECT trail FROM app.hot WHERE id = %s FOR UPDATE", (key,))
+        if gone is None:
+            # An absent row cannot be locked: a peer's may come before a delete of what is not
+            # there, which would take it unseen.
+            kind = 1.0
         if kind < DELETES:
             await control.execute("DELETE FROM app.hot WHERE id = %s", (key,))
         elif kind < DELETES + REPLACES:
