@@ -1,6 +1,7 @@
-"""Brokers at a new address are followed where the very same topics stand, and nowhere else."""
+"""What a start waits for; brokers at a new address are followed where the same topics stand."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -8,6 +9,7 @@ from meshnode import health
 from meshnode.bus.port import PositionAhead, RetentionPassed, TopicRewritten
 from meshnode.errors import Refused, Retry
 from meshnode.health import require_same_topics
+from meshnode.topology import Topology
 
 
 class Reader:
@@ -74,3 +76,15 @@ async def test_another_history_is_refused(
 
 async def test_a_topic_that_was_never_read_or_written_is_not_asked_for() -> None:
     await require_same_topics(Bus(), {})
+
+
+async def test_a_server_that_goes_away_while_it_is_examined_is_waited_for(monkeypatch) -> None:
+    """It ended the node: what a supervisor starts again, a test of crashes does not."""
+
+    async def lost(*args: object, **options: object) -> list:
+        raise Retry("connection reset by peer")
+
+    monkeypatch.setattr(health, "examine", lost)
+    assert await health.away(cast(Topology, None), "east") == "connection reset by peer"
+    with pytest.raises(Retry):
+        await health.require_start(cast(Topology, None), "east")
