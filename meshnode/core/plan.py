@@ -97,6 +97,40 @@ class Work:
 FORMS = {WRITE: Form.WRITE, UPDATE: Form.UPDATE, DELETE: Form.DELETE}
 
 
+class _Generation:
+    """Writes that are forgotten together.  They are sorted in when first asked for.
+
+    Nobody asks while no row is in conflict, and sorting in costs as much as proving the rows.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._unsorted: list[tuple[Table, Sequence, Sequence, Sequence]] = []
+        # By the digest of the table: the base of each key and version, and the other way round
+        # the keys with the versions that something was written over.
+        self._bases: dict[str, dict[tuple[bytes, tuple[int, int]], tuple[int, int]]] = {}
+        self._overwritten: dict[str, set[tuple[bytes, tuple[int, int]]]] = {}
+
+    def add(self, table: Table, keys: Sequence, stamps: Sequence, bases: Sequence) -> None:
+        self._unsorted.append((table, keys, stamps, bases))
+        self.count += len(keys)
+
+    def base(self, at: NetKey, stamp: tuple[int, int]) -> tuple[int, int] | None:
+        self._sort_in()
+        return self._bases.get(at[0].digest, {}).get((at[1], stamp))
+
+    def overwritten(self, at: NetKey, stamp: tuple[int, int]) -> bool:
+        self._sort_in()
+        return (at[1], stamp) in self._overwritten.get(at[0].digest, ())
+
+    def _sort_in(self) -> None:
+        for table, keys, stamps, bases in self._unsorted:
+            digest = table.digest
+            self._bases.setdefault(digest, {}).update(zip(zip(keys, stamps), bases))
+            self._overwritten.setdefault(digest, set()).update(zip(keys, bases))
+        self._unsorted.clear()
+
+
 class Ancestry:
     """Which versions recent writes had before them: bounded, newest kept.
 
@@ -111,14 +145,8 @@ class Ancestry:
     def __init__(self, capacity: int, own: int) -> None:
         self.capacity = capacity
         self.own = own
-        # By the digest of the table and by key and version: what that version was written over.
-        # In two generations, so that forgetting the oldest is no work.
-        self._young: dict[str, dict[tuple[bytes, tuple[int, int]], tuple[int, int]]] = {}
-        self._old: dict[str, dict[tuple[bytes, tuple[int, int]], tuple[int, int]]] = {}
-        # The other way round: by table, the keys with the versions that something was written over.
-        self._young_bases: dict[str, set[tuple[bytes, tuple[int, int]]]] = {}
-        self._old_bases: dict[str, set[tuple[bytes, tuple[int, int]]]] = {}
-        self._count = 0
+        # Two of them, so that forgetting the oldest is no work.
+        self._young, self._old = _Generation(), _Generation()
 
     def note(self, at: NetKey, stamp: Stamp, base: Stamp) -> None:
         """``stamp`` was written over ``base``."""
@@ -131,13 +159,10 @@ class Ancestry:
         stamps: Sequence[tuple[int, int]],
         bases: Sequence[tuple[int, int]],
     ) -> None:
-        """The same of many keys of one table."""
-        if self._count + len(keys) > self.capacity // 2:
-            self._old, self._young, self._count = self._young, {}, 0
-            self._old_bases, self._young_bases = self._young_bases, {}
-        self._young.setdefault(table.digest, {}).update(zip(zip(keys, stamps), bases))
-        self._young_bases.setdefault(table.digest, set()).update(zip(keys, bases))
-        self._count += len(keys)
+        """The same of many keys of one table; the columns are kept, not copied."""
+        if self._young.count + len(keys) > self.capacity // 2:
+            self._old, self._young = self._young, _Generation()
+        self._young.add(table, keys, stamps, bases)
 
     def of(self, at: NetKey, stamp: Stamp) -> tuple[Stamp, ...] | None:
         """What preceded ``stamp`` at the key, newest first; ``None`` if it is not known."""
@@ -154,18 +179,12 @@ class Ancestry:
 
     def overwritten(self, at: NetKey, stamp: Stamp) -> bool:
         """Whether some version that arrived here was written over ``stamp``, in sight of it."""
-        key = (at[1], (stamp.ts, stamp.origin))
-        return any(
-            key in known.get(at[0].digest, ()) for known in (self._young_bases, self._old_bases)
-        )
+        version = (stamp.ts, stamp.origin)
+        return self._young.overwritten(at, version) or self._old.overwritten(at, version)
 
     def _base(self, at: NetKey, stamp: tuple[int, int]) -> tuple[int, int] | None:
-        key = (at[1], stamp)
-        for known in (self._young, self._old):
-            base = known.get(at[0].digest, {}).get(key)
-            if base is not None:
-                return base
-        return None
+        base = self._young.base(at, stamp)
+        return self._old.base(at, stamp) if base is None else base
 
 
 def at_base(incoming: Incoming, local: Local) -> bool:

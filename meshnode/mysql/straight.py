@@ -34,8 +34,9 @@ RANGE_KEYS = 32
 class Straight:
     """The statements that write a batch of runs, and what their answers must be.
 
-    ``segments`` in stream order; ``tables`` what they touch.  Raises RowError where an
-    image does not fit a statement.
+    ``segments`` in stream order; ``tables`` what they touch.  All statements are made here, so
+    that it can be done while the server is busy with those of the batch before.  Raises RowError
+    where an image does not fit a statement.
     """
 
     def __init__(
@@ -46,8 +47,7 @@ class Straight:
         max_packet: int,
     ) -> None:
         self._asked = [_Asked(each, lookups(each.table)) for each in tables]
-        self._segments = segments
-        self._max_packet = max_packet
+        self._rows = list(statements(_steps(segments), max_packet))
 
     async def write(self, session: Session, opening: Sequence[bytes] = ()) -> list[Answer]:
         """Run ``opening`` and write the runs in its transaction; the answers to ``opening``.
@@ -65,7 +65,7 @@ class Straight:
                 own, answers = answers[: len(asked.locks)], answers[len(asked.locks) :]
                 asked.require_bases(own)
         before = [] if opened else list(opening)
-        before += statements(_steps(self._segments), self._max_packet)
+        before += self._rows
         probed = True
         try:
             answers = await session.script([*before, *looks])

@@ -7,7 +7,7 @@ from meshnode.core.change import Table
 from meshnode.core.runs import Segment, touched
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.wire import UPDATE, WRITE
-from meshnode.errors import Busy, Replan
+from meshnode.errors import Busy, Replan, RowError
 from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.lookup import Collation
 from meshnode.mysql.lookups import Lookups
@@ -86,6 +86,13 @@ async def test_new_rows_are_written_unasked_and_their_tombstones_looked_at_in_on
     assert "BETWEEN 0 AND 99 LIMIT 1 FOR SHARE NOWAIT" in packet[-1]
     assert "`meshnode`.`t_" in packet[-1]
     assert [answer.found for answer in answers] == [1, 1]
+
+
+def test_an_image_that_cannot_be_sent_is_found_before_anything_is_said():
+    segments = [segment(WRITE, *range(100))]
+    lookups = Lookups({63: Collation("binary", "binary", False)})
+    with pytest.raises(RowError, match="max_allowed_packet"):
+        Straight(segments, touched(segments), lookups, 64)
 
 
 async def test_known_rows_are_locked_and_compared_before_anything_is_written():
