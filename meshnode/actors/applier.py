@@ -21,7 +21,7 @@ from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.effort import Effort
 from meshnode.actors.fitting import Fitting
 from meshnode.actors.intake import RUN_ROWS, Intake, Ready, TableCache, parts_of, tables_of
-from meshnode.actors.kernel import Actor, Mailbox
+from meshnode.actors.kernel import Actor, Mailbox, together
 from meshnode.actors.observer import observed
 from meshnode.actors.parking import apply_parking, apply_part
 from meshnode.actors.pauses import hold
@@ -115,9 +115,7 @@ class Applier(Actor):
         self._budget(inbox)
         self.board.queues["incoming", self.peer.name] = inbox
         self.running()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(intake.run())
-            group.create_task(self._apply(inbox))
+        await together(intake.run(), self._apply(inbox))
 
     async def _first_incarnation(self, reader: BusReader) -> int:
         """The incarnation of a stream that was never read: its first record says it."""

@@ -61,7 +61,8 @@ class Heart(Actor):
     async def _claimed_soon(self) -> bool:
         """Whether the region is claimed, now or before the next beat is due."""
         try:
-            await asyncio.wait_for(self.board.claimed(), self.seconds())
+            async with asyncio.timeout(self.seconds()):
+                await self.board.claimed()
         except TimeoutError:
             return False
         return True

@@ -16,9 +16,9 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from meshnode.errors import Fatal, Fenced, Halt, MeshError, Park, Refused, Retry
 
@@ -31,6 +31,7 @@ LONGEST_PAUSE = 5.0
 HALT_PAUSE = 2.0
 SETTLED_AFTER = 10.0
 """An actor that ran this long (seconds) starts again with the first pause."""
+ASK_AGAIN_SECONDS = 1.0
 
 
 class Mailbox(Generic[Content]):
@@ -175,9 +176,7 @@ class Supervisor:
             await self._stop.wait()
         finally:
             self._ending = True
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
         if self.verdict is not None:
             raise self.verdict
 
@@ -192,10 +191,9 @@ class Supervisor:
                 raise
             except BaseException as error:
                 if self._ending:
-                    # A task group that fails while it is cancelled raises the failure alone.
+                    # What fails on its way out may raise the failure alone.
                     actor.state.set("stopped")
                     raise asyncio.CancelledError from error
-                error = alone(error)
                 if isinstance(error, Fatal):
                     name = "fenced" if isinstance(error, Fenced) else "failed"
                     actor.state.set(name, error.what, error.remedy)
@@ -229,12 +227,40 @@ class Supervisor:
         return 0.0
 
 
-def alone(error: BaseException) -> BaseException:
-    """The one error that matters inside a group of a task group: a fatal one, else the first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    inner = [alone(each) for each in error.exceptions]
-    for each in inner:
-        if isinstance(each, Fatal):
-            return each
-    return inner[0]
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Run ``works`` side by side; when one raises, end the others and raise its error.
+
+    Where several fail, a fatal error goes before the first one.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    first: set[asyncio.Task[None]] = set()
+    try:
+        first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await end(tasks)
+        tasks.sort(key=lambda task: task not in first)
+        errors = [
+            error
+            for task in tasks
+            if not task.cancelled() and (error := task.exception()) is not None
+        ]
+    if errors:
+        raise next((each for each in errors if isinstance(each, Fatal)), errors[0])
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` and wait until all of them have ended, also when cancelled meanwhile.
+
+    They are asked again and again.  ``asyncio.wait_for``, which drivers use, loses a cancellation
+    that comes when what it waits for has just been done (Python before 3.12).
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        try:
+            await asyncio.wait(pending, timeout=ASK_AGAIN_SECONDS)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

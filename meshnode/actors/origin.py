@@ -5,11 +5,9 @@ them fails, all start again from what the topic itself says was published: there
 is no other checkpoint.
 """
 
-import asyncio
-
 from meshnode.accounts import Account
 from meshnode.actors.board import Board, Tail
-from meshnode.actors.kernel import Actor, Mailbox, alone
+from meshnode.actors.kernel import Actor, Mailbox, together
 from meshnode.actors.mender import Draft, Mender
 from meshnode.actors.publisher import publish
 from meshnode.actors.sessions import session_of
@@ -124,14 +122,13 @@ class Origin(Actor):
         self.board.queues.update({("transactions", ""): transactions, ("drafts", ""): drafts})
         self.running()
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(tail(stream, assembler, transactions, self.board))
-                group.create_task(self._mend(mender, transactions, drafts))
-                group.create_task(publish(self.writer, drafts, ledger, member, self.board))
-        except BaseExceptionGroup as group:
-            error = alone(group)
-            if isinstance(error, Stopped):
-                self.stopped = (error, decided)
+            await together(
+                tail(stream, assembler, transactions, self.board),
+                self._mend(mender, transactions, drafts),
+                publish(self.writer, drafts, ledger, member, self.board),
+            )
+        except Stopped as error:
+            self.stopped = (error, decided)
             raise
         finally:
             stream.close()

@@ -140,7 +140,8 @@ class Control:
     async def close(self) -> None:
         """End the session; quiet about a connection that is gone already."""
         try:
-            await asyncio.wait_for(self._connection.ensure_closed(), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connection.ensure_closed()
         except (OSError, TimeoutError, pymysql.MySQLError, RuntimeError):
             self._connection.close()
 
@@ -195,7 +196,8 @@ async def connect_to(
     )
     # The driver's own time-out covers only the TCP handshake.
     try:
-        await asyncio.wait_for(connection._connect(), CONNECT_SECONDS)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection._connect()
     except TimeoutError as error:
         connection.close()
         raise Retry(

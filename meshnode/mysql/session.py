@@ -257,7 +257,8 @@ async def connect_raw(region: Region, login: Login, name: str) -> Connection:
         conv=_INTEGERS,
     )
     try:
-        await asyncio.wait_for(connection.connect(), CONNECT_SECONDS + 1)
+        async with asyncio.timeout(CONNECT_SECONDS + 1):
+            await connection.connect()
     except TimeoutError as error:
         connection.close()
         raise Retry(f"the MySQL of {region.name} ({address}) did not answer in time") from error

@@ -24,7 +24,6 @@ from steps import (
 
 from meshnode.actors import origin, parking
 from meshnode.actors.applier import Applier
-from meshnode.actors.kernel import alone
 from meshnode.core.plan import Form
 from meshnode.errors import Fenced
 from meshnode.mysql import applier_session, session
@@ -139,7 +138,7 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
             pause.go()
             if rule == "on":
                 await asyncio.wait([running_zombie], timeout=20)
-                assert isinstance(alone(running_zombie.exception()), Fenced)
+                assert isinstance(running_zombie.exception(), Fenced)
                 assert await converged(mesh) == []
             else:
                 await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "x")

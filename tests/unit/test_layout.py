@@ -123,6 +123,13 @@ def test_adapters_know_nothing_of_what_uses_them():
     assert not outside("meshnode.actors", "meshnode.ops", "meshnode.node", "meshnode.commands")
 
 
+def test_no_cancellation_is_lost():
+    """Before Python 3.12 ``asyncio.wait_for`` loses one that comes when it has just got its answer:
+    the node then never ends.  ``asyncio.timeout`` does not."""
+    users = [title(path) for path in MODULES if "asyncio.wait_for" in path.read_text()]
+    assert users == ["meshnode/actors/kernel.py"], "which says so in a comment"
+
+
 def test_spans_are_made_in_one_place():
     """Whoever does not trace does without OpenTelemetry, and the actors never know."""
     users = {

@@ -14,7 +14,7 @@ from meshnode.actors.applier import Applier
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.gardener import Gardener
 from meshnode.actors.heart import Heart
-from meshnode.actors.kernel import Actor, Mailbox, State, Supervisor
+from meshnode.actors.kernel import Actor, Mailbox, State, Supervisor, together
 from meshnode.actors.mender import Mender
 from meshnode.actors.publisher import publish
 from meshnode.actors.tailer import tail
@@ -100,10 +100,11 @@ class Origin(Actor):
         drafts: Mailbox = Mailbox(2)
         self.running()
         stream = MemoryStream(node.store.database, len(resume))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(tail(stream, assembler, transactions, board))
-            group.create_task(self._mend(mender, transactions, drafts))
-            group.create_task(publish(writer, drafts, ledger, member, board))
+        await together(
+            tail(stream, assembler, transactions, board),
+            self._mend(mender, transactions, drafts),
+            publish(writer, drafts, ledger, member, board),
+        )
 
     async def _mend(self, mender: Mender, inbox: Mailbox, outbox: Mailbox) -> None:
         while True:

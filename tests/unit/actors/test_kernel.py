@@ -1,6 +1,7 @@
 """Mailboxes that hold back, actors that come back, and the end of a node."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -13,7 +14,7 @@ from meshnode.actors.kernel import (
     Mailbox,
     State,
     Supervisor,
-    alone,
+    together,
 )
 from meshnode.errors import Busy, Fenced, Halt, Park, Refused, Retry
 
@@ -236,18 +237,36 @@ async def test_a_fenced_actor_ends_the_node():
     assert other.state.state == "stopped"
 
 
-async def test_fencing_counts_wherever_it_stands_in_a_group():
-    group = BaseExceptionGroup(
-        "tasks", [Retry("gone"), BaseExceptionGroup("inner", [Busy("x"), Fenced("taken over")])]
-    )
+async def failing(*errors):
+    """Works that fail together, and what `together` makes of it."""
+
+    async def fail(error):
+        raise error
+
+    await asyncio.wait_for(together(*map(fail, errors), asyncio.Event().wait()), SOON)
+
+
+async def test_a_fatal_error_goes_before_the_first_of_works_that_fail_together():
     with pytest.raises(Fenced):
-        await asyncio.wait_for(Supervisor(Pauses()).run([Scripted("a", group)]), SOON)
+        await failing(Retry("gone"), Fenced("taken over"), Busy("x"))
 
 
-def test_the_first_error_of_a_group_counts():
+async def test_the_first_error_of_works_that_fail_together_counts():
     first, second = Halt("a"), Retry("b")
-    assert alone(BaseExceptionGroup("tasks", [first, second])) is first
-    assert alone(first) is first
+    with pytest.raises(Halt) as raised:
+        await failing(first, second)
+    assert raised.value is first
+
+
+async def test_works_that_all_end_well_are_all_waited_for():
+    ended = []
+
+    async def work(turns_):
+        await turns(turns_)
+        ended.append(turns_)
+
+    await asyncio.wait_for(together(work(1), work(5)), SOON)
+    assert ended == [1, 5]
 
 
 async def test_the_first_verdict_stands():
@@ -264,6 +283,33 @@ async def test_a_stop_ends_all_and_raises_nothing():
     assert [actor.state.state for actor in actors] == ["stopped", "stopped"]
 
 
+class Deaf(Actor):
+    """Loses its first cancellation, as a driver does that is done at that very moment."""
+
+    def __init__(self, name, alone):
+        super().__init__(name)
+        self.alone = alone
+        self.working = asyncio.Event()
+
+    async def run(self):
+        await (self.work() if self.alone else together(self.work(), asyncio.Event().wait()))
+
+    async def work(self):
+        done = asyncio.get_running_loop().create_future()
+        self.working.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await done
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_an_actor_that_lost_its_cancellation_is_asked_again(monkeypatch, alone):
+    monkeypatch.setattr(kernel, "ASK_AGAIN_SECONDS", 0.01)
+    actor = Deaf("a", alone)
+    await supervised(actor, until=actor)
+    assert actor.state.state == "stopped"
+
+
 class Torn(Actor):
     """Its one task loses its connection at the very moment at which it is cancelled."""
 
@@ -274,8 +320,7 @@ class Torn(Actor):
 
     async def run(self):
         self.starts += 1
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.fail_on_the_way_out())
+        await together(self.fail_on_the_way_out())
 
     async def fail_on_the_way_out(self):
         self.working.set()
@@ -286,7 +331,6 @@ class Torn(Actor):
 
 
 async def test_an_actor_that_fails_while_it_is_stopped_is_not_restarted():
-    """A task group then raises the failure alone: the cancellation must not be forgotten."""
     actor = Torn("a")
     await supervised(actor, until=actor)
     assert (actor.starts, actor.state.state) == (1, "stopped")
