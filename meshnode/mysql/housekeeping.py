@@ -1,5 +1,9 @@
 """The sessions of the gardener and of the census: small statements over the bookkeeping."""
 
+from collections.abc import Sequence
+
+from meshnode.mysql.records import text
+from meshnode.mysql.schema import tombstones_of
 from meshnode.mysql.store_session import StoreSession
 from meshnode.store.values import Letters
 
@@ -43,7 +47,7 @@ class GardeningSession(StoreSession):
         """Whether the table has a tombstone with a time at or below ``limit``."""
         return bool(
             await self.session.query(
-                f"SELECT 1 FROM {_tombstones(digest)} WHERE _mesh_ts <= {limit} LIMIT 1"
+                f"SELECT 1 FROM {tombstones_of(digest)} WHERE _mesh_ts <= {limit} LIMIT 1"
             )
         )
 
@@ -56,7 +60,7 @@ class GardeningSession(StoreSession):
     async def drop_stable(self, digest: str, limit: int, rows: int) -> int:
         """Drop at most ``rows`` tombstones up to ``limit``; how many went."""
         await self.session.query(
-            f"DELETE FROM {_tombstones(digest)} WHERE _mesh_ts <= {limit} LIMIT {rows}"
+            f"DELETE FROM {tombstones_of(digest)} WHERE _mesh_ts <= {limit} LIMIT {rows}"
         )
         return self.session.found
 
@@ -94,6 +98,8 @@ class CountingSession(StoreSession):
         rows = await self.session.query(_TOMBSTONES)
         return {f"{schema}.{table}": int(count or 0) for schema, table, count in rows}
 
-
-def _tombstones(digest: str) -> str:
-    return f"meshnode.`t_{digest}`"
+    async def settings(self, names: Sequence[str]) -> dict[str, str]:
+        """The global variables ``names`` as the server shows them."""
+        wanted = ", ".join(map(text, names))
+        rows = await self.session.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})")
+        return {str(name): str(value) for name, value in rows}

@@ -114,7 +114,12 @@ def tombstone_name(schema: str, table: str) -> str:
 
 def tombstone_table(schema: str, table: str) -> str:
     """The quoted, qualified name of the tombstone table."""
-    return quoted_table(MESH_SCHEMA, tombstone_name(schema, table))
+    return tombstones_of(digest(schema, table))
+
+
+def tombstones_of(digest: str) -> str:
+    """The same for the table with this digest."""
+    return quoted_table(MESH_SCHEMA, f"t_{digest}")
 
 
 def trigger_name(role: TriggerRole, schema: str, table: str) -> str:
