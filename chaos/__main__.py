@@ -134,6 +134,7 @@ def _all(seed: int, full: bool, folder: Path) -> int:
     for each in SCENARIOS.values():
         results.append(_perform(each.plan(seed, full), folder))
         _say(report.line(results[-1]))
+        report.write(results, raced, folder)
     return _finish(results, raced, folder)
 
 

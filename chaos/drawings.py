@@ -32,9 +32,9 @@ def none(draw: Draw, seconds: float) -> list[Fault]:
 
 
 def kill_storm(draw: Draw, seconds: float) -> list[Fault]:
-    """A node every 0.9 seconds; some are frozen instead, and wake beside their successors' work."""
+    """A node every 0.8 seconds; some are frozen instead, and wake beside their successors' work."""
     faults = []
-    for at in draw.times(seconds - 1, 0.9):
+    for at in draw.times(seconds - 1, 0.8):
         if draw.random() < 0.15:
             faults.append(
                 Fault(at, "node.stop", (draw.region(),), round(draw.uniform(0.5, 3.0), 2))
@@ -47,7 +47,7 @@ def kill_storm(draw: Draw, seconds: float) -> list[Fault]:
 
 def database_crash(draw: Draw, seconds: float) -> list[Fault]:
     faults = []
-    for at in draw.times(seconds - 2, 1.8):
+    for at in draw.times(seconds - 2, 1.5):
         kind = draw.choices(("mysql.kill", "region.kill", "mysql.stop"), (8, 2, 1))[0]
         faults.append(Fault(at, kind, (draw.region(),), round(draw.uniform(0.0, 2.0), 2)))
     return faults
@@ -59,7 +59,7 @@ def partitions(draw: Draw, seconds: float) -> list[Fault]:
     at = 1.0
     number = 0
     while at < seconds - 2:
-        length = round(draw.uniform(2.0, 4.0) if seconds < 100 else draw.uniform(7.0, 12.0), 2)
+        length = round(draw.uniform(1.6, 3.2) if seconds < 100 else draw.uniform(7.0, 12.0), 2)
         length = min(length, round(seconds - 1 - at, 2))
         kind = ("cut.isolate", "cut.one-way", "cut.ring", "cut.pair", "link.latency", "link.slow")[
             number % 6
@@ -80,7 +80,7 @@ def partitions(draw: Draw, seconds: float) -> list[Fault]:
                 options = {"rate": draw.log_uniform(10_000, 200_000)}
         faults.append(Fault(round(at, 2), kind, target, length, options))
         # Some begin before the one before has ended.
-        at += length * draw.uniform(0.5, 1.1)
+        at += length * draw.uniform(0.4, 0.9)
         number += 1
     return faults
 
@@ -99,8 +99,8 @@ def lost_commits(draw: Draw, seconds: float) -> list[Fault]:
 def clocks(draw: Draw, seconds: float) -> list[Fault]:
     """Bumps of 11 ms to 288 s both ways, strobes, steps back, and once thirty days ahead."""
     faults = []
-    for at in draw.times(seconds - 4, 1.6):
-        length = round(draw.uniform(1.5, 5.0), 2)
+    for at in draw.times(seconds - 4, 1.1):
+        length = round(draw.uniform(1.2, 3.2), 2)
         kind = draw.choices(("clock.bump", "clock.strobe", "clock.back-under"), (6, 3, 2))[0]
         ahead = draw.log_uniform(0.011, 288) * draw.choice((1, -1))
         options: dict[str, float | str] = {"seconds": ahead}
@@ -119,7 +119,7 @@ def clocks(draw: Draw, seconds: float) -> list[Fault]:
 def duplicates(draw: Draw, seconds: float) -> list[Fault]:
     """Positions set back, records appended again."""
     faults = []
-    for at in draw.times(seconds - 1, 0.9):
+    for at in draw.times(seconds - 1, 0.75):
         if draw.random() < 0.5:
             target = draw.link()
             faults.append(Fault(at, "stream.rewind", target, 0.0, {"back": draw.randint(1, 200)}))

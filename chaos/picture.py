@@ -77,34 +77,22 @@ def _bands(result: Result, names: Sequence[str], scale: _Scale) -> list[str]:
 
 
 def _lags(result: Result, names: Sequence[str], scale: _Scale, top: int) -> list[str]:
-    worst: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for pair, series in result.lags.items():
-        worst.setdefault(pair.split(" of ")[0], []).extend(series)
-    highest = max((lag for series in worst.values() for _, lag in series), default=0.0) or 1.0
+    highest = max((lag for series in result.lags.values() for _, lag in series), default=0) or 1.0
     parts = [
         f'<text x="4" y="{top + 12}">lag (s)</text>',
         f'<text x="{LEFT - 6}" y="{top + 22}" text-anchor="end">{highest:.1f}</text>',
         f'<text x="{LEFT - 6}" y="{top + LAGS}" text-anchor="end">0</text>',
     ]
     for place, name in enumerate(names):
-        points = _greatest(worst[name], scale)
+        points = result.lags.get(name, ())
         parts.append(
             _line(
-                [(x, top + LAGS - lag / highest * (LAGS - 12)) for x, lag in points],
+                [(scale.x(at), top + LAGS - lag / highest * (LAGS - 12)) for at, lag in points],
                 COLOURS[place % len(COLOURS)],
                 f"greatest lag in {name}",
             )
         )
     return parts
-
-
-def _greatest(series: list[tuple[float, float]], scale: _Scale) -> list[tuple[float, float]]:
-    """The greatest value at each pixel."""
-    found: dict[int, float] = {}
-    for at, value in series:
-        x = round(scale.x(at))
-        found[x] = max(found.get(x, 0.0), value)
-    return sorted(found.items())
 
 
 def _conflicts(result: Result, names: Sequence[str], scale: _Scale, top: int) -> list[str]:

@@ -57,7 +57,8 @@ class Setting(Struct, frozen=True, omit_defaults=True):
 class Plan(Struct, frozen=True, omit_defaults=True):
     """A whole run: the load of ``workloads`` for ``seconds``, and the faults meanwhile.
 
-    ``clients`` are those of each workload in each region; ``pace`` stretches their pauses.
+    ``clients`` are those of each workload in each region; ``pace`` stretches their pauses, and
+    those of readers.
     """
 
     scenario: str

@@ -1,14 +1,21 @@
-"""The report of a session: one JSON file, one HTML page without anything from elsewhere."""
+"""The report of a session: one JSON file, one HTML page without anything from elsewhere.
+
+What a session prints names its folder, where plans and journals are.  The two files name no
+folder, because they are kept when it is gone (``docs/reports``): a seed draws its plan anew.
+"""
 
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from chaos import picture
+from chaos import long, picture
+from chaos.plan import Plan
 from chaos.races import Outcome
 from chaos.runner import Result
+from chaos.scenarios import SCENARIOS
 
 _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; color: #222 }
@@ -57,16 +64,39 @@ def write(results: Sequence[Result], raced: Outcome | None, folder: Path) -> Non
     """Write ``report.json`` and ``report.html`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     good = all(result.good for result in results) and (raced is None or raced.good)
-    content = {
+    head = {
         "good": good,
         "faults": sum(result.fault_count for result in results),
+        "seconds": round(sum(r.seconds for r in results) + (raced.seconds if raced else 0.0), 1),
         "races": raced.as_dict() if raced else None,
-        "runs": [result.as_dict() for result in results],
     }
-    (folder / "report.json").write_bytes(
-        orjson.dumps(content, option=orjson.OPT_INDENT_2, default=str)
-    )
+    runs = [result.as_dict() | {"again": command(result.plan)} for result in results]
+    (folder / "report.json").write_bytes(_lines(head, runs))
     (folder / "report.html").write_text(_page(results, raced, good))
+
+
+def command(plan: Plan) -> str:
+    """The command that performs the same plan, wherever the folder of its run is by then."""
+    scenario = (SCENARIOS | long.LONG).get(plan.scenario)
+    drawn = f"python -m chaos run {plan.scenario} --seed {plan.seed}"
+    if scenario and plan == scenario.plan(plan.seed, True):
+        return drawn
+    if scenario and plan == scenario.plan(plan.seed, False):
+        return f"{drawn} --short"
+    return f"python -m chaos run {plan.scenario} --plan plan.json"
+
+
+def _lines(head: dict[str, Any], runs: list[dict[str, Any]]) -> bytes:
+    """As JSON with a line for each figure of each run: series would fill pages otherwise."""
+
+    def fields(content: dict[str, Any], margin: bytes) -> bytes:
+        return (b",\n" + margin).join(
+            orjson.dumps(name) + b": " + orjson.dumps(value, default=str)
+            for name, value in content.items()
+        )
+
+    body = b",\n".join(b"  {\n   " + fields(run, b"   ") + b"\n  }" for run in runs)
+    return b"{\n " + fields(head, b" ") + b',\n "runs": [\n' + body + b"\n ]\n}\n"
 
 
 def _page(results: Sequence[Result], raced: Outcome | None, good: bool) -> str:
@@ -83,7 +113,7 @@ def _page(results: Sequence[Result], raced: Outcome | None, good: bool) -> str:
         "</table>",
     ]
     if raced:
-        parts.append(f"<p>{html.escape(str(raced))}</p>")
+        parts.append(f"<p>{html.escape(raced.line)}</p>")
     parts += [_section(result) for result in results]
     return "\n".join(parts)
 
@@ -101,9 +131,13 @@ def _row(result: Result) -> str:
     cells = "".join(f"<td class=n>{number}</td>" for number in numbers)
     name = html.escape(result.plan.scenario)
     return (
-        f'<tr><td><a href="#{name}">{name}</a></td>{cells}'
+        f'<tr><td><a href="#{_anchor(result)}">{name}</a></td>{cells}'
         f'<td class="{"good" if result.good else "wrong"}">{verdict}</td></tr>'
     )
+
+
+def _anchor(result: Result) -> str:
+    return html.escape(f"{result.plan.scenario}-{result.plan.seed}")
 
 
 def _section(result: Result) -> str:
@@ -114,10 +148,10 @@ def _section(result: Result) -> str:
         for load, numbers in result.loads.items()
     )
     parts = [
-        f'<h2 id="{name}">{name}, seed {result.plan.seed}</h2>',
+        f'<h2 id="{_anchor(result)}">{name}, seed {result.plan.seed}</h2>',
         f"<p>{html.escape(kinds or 'no fault')}<br>{html.escape(loads)}</p>",
         picture.svg(result),
-        f"<p>again: <code>{html.escape(result.again)}</code></p>",
+        f"<p>again: <code>{html.escape(command(result.plan))}</code></p>",
     ]
     if result.findings:
         shown = "\n".join(f"{check}: {text}" for check, text in result.findings)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +33,17 @@ LINKS = ("cut.", "link.")
 NOTICED_SECONDS = 2.0
 """A client that writes nothing for the whole of such a fault has been blocked by it."""
 
+POINTS_SHOWN = 160
+"""Values of a series that a report keeps: the picture is not much wider."""
+
 
 @dataclass
 class Result:
-    """What a run left: figures, what the picture needs, and the findings."""
+    """What a run left: figures, what the picture needs, and the findings.
+
+    ``lags`` holds, by region that reads, (seconds since the load began, greatest lag of any
+    stream in seconds); ``counts`` (seconds, conflicts, lifts, parked) by region.
+    """
 
     plan: Plan
     folder: Path
@@ -65,7 +73,7 @@ class Result:
         return f"python -m chaos run {self.plan.scenario} --plan {self.folder / 'plan.json'}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as JSON takes it."""
+        """The result as JSON takes it; it names no folder, so that it may be kept elsewhere."""
         return {
             "scenario": self.plan.scenario, "seed": self.plan.seed, "good": self.good,
             "seconds": round(self.seconds, 1), "regions": self.plan.setting.regions,
@@ -74,15 +82,18 @@ class Result:
             "loads": self.loads, "oracle": self.judgement.oracle,
             "streams": self.judgement.streams, "note": self.note,
             "findings": [{"check": check, "text": text} for check, text in self.findings],
-            "more_findings": self.more_findings, "folder": str(self.folder), "again": self.again,
-            "happened": self.faults, "lags": self.lags, "counts": self.counts,
+            "more_findings": self.more_findings, "happened": self.faults, "lags": self.lags,
+            "counts": self.counts,
         }  # fmt: skip
 
 
 async def run(
     plan: Plan, folder: Path, allowed: Allowed = NOTHING, report: Callable[[str], None] = print
 ) -> Result:
-    """Perform ``plan``; its files go to the new folder ``folder``."""
+    """Perform ``plan``; its files go to the new folder ``folder``.
+
+    A run that breaks is a result with a finding, so that those after it are performed, too.
+    """
     folder.mkdir(parents=True)  # noqa: ASYNC240
     plan.write(folder / "plan.json")
     journal = Journal(folder / "journal.jsonl")
@@ -91,15 +102,17 @@ async def run(
     try:
         await _run(plan, folder, journal, result, allowed, report)
     except Exception as error:
-        # A broken run is a failed one, and its files say what had happened until then.
-        journal.find("run", f"the run itself failed: {error!r}")
-        raise
+        journal.find("run", f"the run itself failed: {error!r}\n{traceback.format_exc()}")
     finally:
         result.seconds = time.monotonic() - began
         result.findings, result.more_findings = journal.findings, journal.more
         journal.close()
         (folder / "result.json").write_bytes(
-            orjson.dumps(result.as_dict(), option=orjson.OPT_INDENT_2, default=str)
+            orjson.dumps(
+                result.as_dict() | {"again": result.again},
+                option=orjson.OPT_INDENT_2,
+                default=str,
+            )
         )
         if result.good:
             shutil.rmtree(folder / "mesh", ignore_errors=True)
@@ -145,7 +158,9 @@ async def _run(
         _require_work(loads, journal)
         result.lag = {f"p{round(share * 100, 1):g}": sampler.percentile(share)
                       for share in (0.5, 0.99)}  # fmt: skip
-        result.lags = {f"{a} of {b}": _thinned(s) for (a, b), s in sampler.lags.items()}
+        for name in mesh.names:
+            read = [s for (reader, _), s in sampler.lags.items() if reader == name]
+            result.lags[name] = greatest([each for series in read for each in series])
         result.counts = {name: _thinned(series) for name, series in sampler.counts.items()}
 
 
@@ -247,9 +262,26 @@ def _require_work(loads: Sequence[Workload], journal: Journal) -> None:
             journal.find("load", f"{load.name}: nobody could read")
 
 
-def _thinned(series: list, most: int = 400) -> list:
-    step = max(1, len(series) // most)
-    return [tuple(round(v, 3) for v in each) for each in series[::step]]
+def greatest(
+    series: Sequence[tuple[float, float]], most: int = POINTS_SHOWN
+) -> list[tuple[float, float]]:
+    """The series of (time, value) in ``most`` spans of time at most, each with its greatest."""
+    ordered = sorted(series)
+    if not ordered:
+        return []
+    span = (ordered[-1][0] - ordered[0][0]) / most or 1.0
+    found: dict[int, tuple[float, float]] = {}
+    for at, value in ordered:
+        place = min(int((at - ordered[0][0]) / span), most - 1)
+        if place not in found or value > found[place][1]:
+            found[place] = (round(at, 2), round(value, 2))
+    return list(found.values())
+
+
+def _thinned(series: list, most: int = POINTS_SHOWN) -> list:
+    """Counts only grow, so that what is left out lies between its neighbours."""
+    step = -(-len(series) // most) or 1
+    return [tuple(round(v, 2) for v in each) for each in [*series[:-1:step], *series[-1:]]]
 
 
 def _table_names(statements: Sequence[str]) -> list[str]:

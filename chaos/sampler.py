@@ -19,6 +19,9 @@ from meshnode.mysql.control import Control
 from meshnode.mysql.schema import tombstone_table
 
 PAUSE_SECONDS = 0.4
+"""Between two samples of a region, in a mesh of ``PAUSED_REGIONS``; the more the longer."""
+
+PAUSED_REGIONS = 3
 LOOK_EACH = 3
 """Every so many samples the rows are joined with the tombstones."""
 
@@ -47,6 +50,8 @@ class Sampler:
         self.lags: dict[tuple[str, str], list[tuple[float, float]]] = {}
         self.counts: dict[str, list[tuple[float, int, int, int]]] = {n: [] for n in mesh.names}
         self.looks = 0
+        # What is sampled costs the processors that the mesh needs.
+        self._pause = PAUSE_SECONDS * max(1.0, len(mesh.names) / PAUSED_REGIONS)
 
     async def run(self) -> None:
         """Sample until cancelled, through every loss of a server."""
@@ -69,7 +74,7 @@ class Sampler:
             except (MeshError, OSError, TimeoutError):
                 await drop(control)
                 control = None
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._pause)
 
     async def _sample(self, region: str, control: Control) -> None:
         row = await control.row(_PULSE)

@@ -55,15 +55,15 @@ SCENARIOS: dict[str, Scenario] = {
     each.name: each
     for each in (
         Scenario(
-            "C2", "mesh smoke: no fault", "I1-I10", (10, 60), ("W1", "W4", "W5", "W7"),
+            "C2", "mesh smoke: no fault", "I1-I10", (10, 40), ("W1", "W4", "W5", "W7"),
             drawings.none,
         ),
         Scenario(
-            "C3", "kill storm: nodes killed and frozen, fault points on", "I1-I9", (35, 120),
+            "C3", "kill storm: nodes killed and frozen, fault points on", "I1-I9", (35, 100),
             ("W1", "W2", "W3", "W4"), drawings.kill_storm, Setting(points=drawings.POINT_CHANCES),
         ),
         Scenario(
-            "C4", "database crash: servers killed, durable", "I2, I9, I11", (30, 60),
+            "C4", "database crash: servers killed, durable", "I2, I9, I11", (30, 50),
             ("W2", "W3"), drawings.database_crash, clients=2,
         ),
         Scenario(
@@ -73,16 +73,16 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "C6", "partitions: isolate, one-way, ring, pairs, latency, slow links", "I1-I8",
-            (32, 120), ("W1", "W5", "W7"), drawings.partitions, full_setting=Setting(regions=4),
+            (32, 100), ("W1", "W5", "W7"), drawings.partitions, full_setting=Setting(regions=4),
         ),
         Scenario(
             "C7", "commit ambiguity: lost answers, lost COMMITs, nodes standing still", "I4",
-            (25, 60), ("W1", "W3"), drawings.lost_commits, Setting(regions=2, proxied=True),
+            (25, 45), ("W1", "W3"), drawings.lost_commits, Setting(regions=2, proxied=True),
             clients=2,
         ),
         Scenario(
             "C8", "clocks: bumps, strobes, steps back, thirty days ahead", "I1, I3, I7",
-            (32, 90), ("W1", "W5"), drawings.clocks, Setting(clocks=True),
+            (32, 75), ("W1", "W5"), drawings.clocks, Setting(clocks=True),
         ),
         Scenario(
             "C9", "duplicates: positions set back, records appended again", "I4, I5",
@@ -91,7 +91,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "C10", "types: every type with extremes, against MySQL's own replica, too", "I1",
-            (14, 45), ("W8",), drawings.none, Setting(regions=2), clients=2,
+            (14, 40), ("W8",), drawings.none, Setting(regions=2), clients=2,
         ),
         Scenario(
             "C11", "fencing: two processes for one region", "I13, I4",
@@ -99,7 +99,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "C12", "poison rows, tables that differ", "I12, then I1",
-            (27, 60), ("W6",), drawings.differing_tables, Setting(), Allowed(letters=True),
+            (27, 50), ("W6",), drawings.differing_tables, Setting(), Allowed(letters=True),
             clients=2,
         ),
     )

@@ -19,6 +19,11 @@ TABLE = "chaos.mixed"
 ALTER_TRIES = 20
 CHECK_VIOLATED = 3819
 REPLAY_SECONDS = 60.0
+PARKED_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+POISON_KEY = 9000
+"""No client writes this one."""
+
 OPEN = "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state IN ('open', 'replay')"
 
 
@@ -31,13 +36,17 @@ async def _alter(mesh: Mesh, region: str, change: str) -> None:
 @kind("row.poison")
 async def poison(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """A region refuses some rows (a CHECK that only it has): they are set aside, the region says
-    that it has not converged; when the CHECK is gone they are replayed."""
+    that it has not converged; when the CHECK is gone they are replayed.
+
+    Clients write such rows by chance; one is written here, so that there is one.
+    """
     (region,) = fault.target
     async with mesh.holding(f"table:{region}"):
         await _refuse(mesh, region, fault.number("below"))
         try:
+            await _write_poison(mesh, region, fault.number("below"))
             yield
-            parked = await mesh.value(region, OPEN)
+            parked = await _parked(mesh, region)
             mesh.journal.note("parked", region=region, rows=parked)
             status = await look(mesh.topology)
             if not parked:
@@ -61,6 +70,34 @@ async def _refuse(mesh: Mesh, region: str, below: float) -> None:
                 if code_of(error) != CHECK_VIOLATED:
                     raise
     raise Retry(f"{region}: rows that the CHECK refuses come faster than they go")
+
+
+async def _write_poison(mesh: Mesh, region: str, n: float) -> None:
+    """Another region writes a row that ``region`` refuses, as a client of its own would.
+
+    Not one whose clients have been sent away: what it writes then nobody can take.
+    """
+    while not (others := set(mesh.others(region)) - mesh.closed):  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_SECONDS)
+    other = min(others)
+    mesh.at_work[other].add("poison")
+    try:
+        async with await mesh.sql(other) as control:
+            await control.execute(
+                f"REPLACE INTO {TABLE} (id, v, n) VALUES ({POISON_KEY}, 'poison', {n:g})"
+            )
+    finally:
+        mesh.at_work[other].discard("poison")
+
+
+async def _parked(mesh: Mesh, region: str) -> object:
+    """How many rows are set aside in ``region``: 0 only if none comes for a long time."""
+    end = time.monotonic() + PARKED_SECONDS
+    while True:
+        parked = await mesh.value(region, OPEN)
+        if parked or time.monotonic() > end:
+            return parked
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _replayed(mesh: Mesh, region: str) -> None:

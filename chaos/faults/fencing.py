@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from typing import NamedTuple
 
 from chaos.faults.kinds import kind
 from chaos.mesh import Mesh
@@ -14,17 +15,40 @@ END_SECONDS = 60.0
 LOOK_SECONDS = 0.05
 
 
-async def _one_left(mesh: Mesh, nodes: list[Node]) -> None:
-    """Wait until one of two processes has ended itself, and look whether it said why."""
+class Twin(NamedTuple):
+    """One of the two processes: whether it lives, and the end of its log."""
+
+    pid: int
+    running: bool
+    tail: str
+
+
+def judged(twins: Sequence[Twin], shot: Set[int]) -> list[tuple[str, str]]:
+    """What is wrong with how two processes ended.
+
+    ``shot`` are those that a fault point ended, which had no time to say anything; pid 0 is one
+    that was down before.
+    """
+    found = [
+        ("I13", f"ended without a clear reason:\n{twin.tail}")
+        for twin in twins
+        if twin.pid and not twin.running and twin.pid not in shot
+        if not any(words in twin.tail for words in FENCED)
+    ]
+    if not any(twin.running or twin.pid in shot for twin in twins):
+        found.append(("I14", "both processes of a region have ended"))
+    return found
+
+
+async def _one_left(mesh: Mesh, nodes: Mapping[int, Node]) -> None:
+    """Wait until one of two processes (by pid) has ended itself, and look whether it said why."""
     async with asyncio.timeout(END_SECONDS):
         # Nobody tells that a process has ended.
-        while sum(node.running for node in nodes) > 1:  # noqa: ASYNC110
+        while sum(node.running for node in nodes.values()) > 1:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
-    for node in nodes:
-        if not node.running and not any(words in node.log_tail(8) for words in FENCED):
-            mesh.journal.find("I13", f"ended without a clear reason:\n{node.log_tail(8)}")
-    if not any(node.running for node in nodes):
-        mesh.journal.find("I14", "both processes of a region have ended")
+    twins = [Twin(pid, node.running, node.log_tail(8)) for pid, node in nodes.items()]
+    for check, text in judged(twins, mesh.shot):
+        mesh.journal.find(check, text)
 
 
 @kind("node.twin")
@@ -37,15 +61,17 @@ async def twin(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     async with mesh.holding(f"node:{region}"):
         first = mesh.node(region)
         second = Node(region, mesh.layout.topology, folder)
-        mesh.expected_ends |= {first.pid or 0}
+        first_pid = first.pid or 0
+        mesh.expected_ends.add(first_pid)
         try:
             if fault.number("frozen"):
                 mesh.signal_node(region, signal.SIGSTOP)
             second.start(die_with_parent=True)
+            second_pid = second.pid or 0
             yield
             mesh.signal_node(region, signal.SIGCONT)
             try:
-                await _one_left(mesh, [first, second])
+                await _one_left(mesh, {first_pid: first, second_pid: second})
             except TimeoutError:
                 text = f"{first.log_tail(8)}\n--\n{second.log_tail(8)}"
                 mesh.journal.find("I13", f"two processes of {region} live on:\n{text}")

@@ -62,7 +62,7 @@ class Workload:
 
     def __init__(self, mesh: Mesh, seed: int, clients: int, pace: float = 1.0) -> None:
         self.mesh = mesh
-        self._pause = self.pace * pace
+        self._pause, self._read_pause = self.pace * pace, READ_PACE_SECONDS * pace
         self.regions = list(mesh.names)
         self.journal = mesh.journal
         self.stopped = False
@@ -154,7 +154,7 @@ class Workload:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self.look(region, control)
                 self.reads += 1
-                await asyncio.sleep(READ_PACE_SECONDS)
+                await asyncio.sleep(self._read_pause)
             except (MeshError, OSError, TimeoutError):
                 await drop(control)
                 control = None

@@ -5,11 +5,12 @@ import random
 import msgspec
 import pytest
 
-from chaos import drawings, long, picture, report
+from chaos import drawings, long, picture, races, report
 from chaos.faults import KINDS
 from chaos.journal import Journal
+from chaos.mesh import all_moved
 from chaos.plan import Fault, Plan, read_plan
-from chaos.runner import Result
+from chaos.runner import Result, greatest, run
 from chaos.scenarios import SCENARIOS
 from chaos.workloads import WORKLOADS
 from meshnode.errors import Refused
@@ -48,6 +49,13 @@ def test_another_seed_gives_another_plan() -> None:
     assert len(storms) == 10
 
 
+@pytest.mark.parametrize(("full", "least"), [(False, 135), (True, 200)])
+def test_the_catalogue_plans_enough(full: bool, least: int) -> None:
+    """Fault points and lost COMMITs come on top of what is planned: 150 in all are wanted."""
+    for seed in range(50):
+        assert sum(len(each.plan(seed, full).faults) for each in SCENARIOS.values()) >= least
+
+
 def test_the_catalogue_is_whole() -> None:
     assert {"C1", *SCENARIOS} == {f"C{number}" for number in range(1, 13)}
     known = {*long.LONG, *long.MISSING}
@@ -69,7 +77,7 @@ def test_the_report_names_all_that_a_failure_needs(tmp_path) -> None:
     result = Result(plan, tmp_path, findings=journal.findings)
     result.faults = [{"kind": "node.kill", "target": ("a",), "options": {}, "from": 1.0, "to": 2.0}]
     result.counts = {"a": [(0.5, 0, 0, 0), (9.0, 12, 1, 0)]}
-    result.lags = {"a of b": [(0.5, 0.1), (3.0, 2.5)]}
+    result.lags = {"a": [(0.5, 0.1), (3.0, 2.5)]}
     told = report.text(result)
     for words in ("seed 7", "I2: a <lost> write", "plan.json", "journal.jsonl", "--plan"):
         assert words in told
@@ -80,6 +88,59 @@ def test_the_report_names_all_that_a_failure_needs(tmp_path) -> None:
     assert "http" not in page.replace("http://www.w3.org", ""), "it loads something from elsewhere"
     content = msgspec.json.decode((tmp_path / "report.json").read_bytes())
     assert content["good"] is False and content["runs"][0]["seed"] == 7
+    raced = races.outcome(0, "3 passed in 2.00s", 2.0, tmp_path / "C1.log")
+    report.write([result], raced, tmp_path)
+    for name in ("report.json", "report.html"):
+        assert str(tmp_path) not in (tmp_path / name).read_text(), "it is kept elsewhere"
+
+
+async def test_a_run_that_breaks_is_a_result_with_a_finding(tmp_path) -> None:
+    """The runs after it are performed, and the report of the session is written."""
+    plan = Plan("C3", 7, 1.0, SCENARIOS["C3"].setting, ("no such load",))
+    result = await run(plan, tmp_path / "run")
+    assert not result.good and "no such load" in report.text(result)
+    report.write([result], None, tmp_path)
+    assert "no such load" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_of_a_report_draws_the_same_plan() -> None:
+    long_leg, short_leg = long.legs(3, 0.25)
+    for plan, words in (
+        (SCENARIOS["C3"].plan(7, True), "run C3 --seed 7"),
+        (SCENARIOS["C3"].plan(7, False), "run C3 --seed 7 --short"),
+        (long_leg, "run L1 --seed 3"),
+        (short_leg, "run L1 --plan plan.json"),
+    ):
+        assert report.command(plan) == f"python -m chaos {words}"
+
+
+def test_a_thin_series_keeps_its_peaks() -> None:
+    series = [(number / 10, float(number == 777)) for number in range(1000)]
+    thin = greatest(series, 20)
+    assert len(thin) == 20 and max(thin, key=lambda each: each[1]) == (77.7, 1.0)
+    assert greatest([]) == [] and greatest([(1.0, 2.0)]) == [(1.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "good"),
+    [
+        (0, "....\n18 passed in 40.11s\n", True),
+        (0, "..s.\n17 passed, 1 skipped in 40.11s\n", False),
+        (1, "..F.\n1 failed, 17 passed in 40.11s\n", False),
+        (1, "17 passed, 1 error in 40.11s\n", False),
+        (0, "18 passed, and then\nno tests ran in 0.01s\n", False),
+        (-1, "18 passed", False),
+    ],
+)
+def test_what_pytest_says_of_the_races(code: int, said: str, good: bool, tmp_path) -> None:
+    assert races.outcome(code, said, 1.0, tmp_path).good is good
+
+
+def test_a_mesh_of_which_one_stream_stands_is_not_slow() -> None:
+    before = {("a", 2): 5, ("b", 1): 7}
+    assert all_moved(before, {("a", 2): 6, ("b", 1): 9})
+    assert not all_moved(before, {("a", 2): 6, ("b", 1): 7})
+    assert not all_moved(before, {}) and not all_moved({}, before)
 
 
 def test_legs_fill_the_hours_with_seeds_of_their_own() -> None:
