@@ -5,6 +5,9 @@ there every few seconds, a batch at a time.  While the endpoint is away, or slow
 node, the queue fills and what does not fit is dropped and counted: the node itself neither
 waits nor fails.  At the end of the process what is queued gets a moment, no more.
 
+What is sent is encoded by :mod:`meshnode.ops.tracing_encode`, in the place of the exporter's own
+encoder: that one would take longer than everything else about a span.
+
 The exporter takes what OTLP exporters take from the environment, such as
 ``OTEL_EXPORTER_OTLP_HEADERS`` for a token.
 """
@@ -19,6 +22,8 @@ from urllib.parse import urlsplit
 from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from meshnode.ops.tracing_encode import encode_spans
 
 QUEUE_SPANS = 8192
 BATCH_SPANS = 512
@@ -42,6 +47,7 @@ def traces_url(endpoint: str) -> str:
 def http_exporter(endpoint: str) -> SpanExporter:
     """Sends to the OTLP endpoint; it says why it cannot at most once a minute."""
     trace_exporter._logger.addFilter(Seldom())
+    trace_exporter.encode_spans = encode_spans
     return trace_exporter.OTLPSpanExporter(traces_url(endpoint), timeout=REQUEST_SECONDS)
 
 
