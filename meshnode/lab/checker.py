@@ -7,7 +7,8 @@ region the row must be there with that stamp, or be gone if the winner is a
 delete.  No row may stand beside a newer tombstone.  And no write may vanish
 without a trace: an upsert that is not among the versions which its key's
 winner was written over (:mod:`meshnode.lab.lost`) must be in some region's ``conflict_log``,
-or in its ``dead_letter`` if it could not stand there, or have been replaced by one that is.
+or in its ``dead_letter`` if it never stood there, under its own key, or have been replaced by
+one that is.
 
 Keys that the collation takes for one are put together by the server's own
 ``WEIGHT_STRING``.  It shares no code with ``core``; where the two disagree, one is wrong.
@@ -21,7 +22,7 @@ from typing import Any
 
 from meshnode.buses import bare_bus
 from meshnode.lab.keyreader import KeyReader, TableName, identifier
-from meshnode.lab.lost import ZERO, accounted_for, lost_writes
+from meshnode.lab.lost import ZERO, accounted_for, letter_counts, lost_writes
 from meshnode.lab.stage import Stage
 from meshnode.lab.topics import Published, Stamp, Topic, read_topic
 
@@ -141,9 +142,10 @@ class _Comparison:
         winners = {key: max(each, key=_rank) for key, each in versions.items()}
         for region, connection in self._connections.items():
             self._region(region, connection, table, keys, winners)
-        logged = self._logged(table)
+        recorded = self._recorded(table, keys)
         for key, each in versions.items():
-            self._lost(f"{table[0]}.{table[1]} {keys.shown(key)}", each, winners[key], logged)
+            title = f"{table[0]}.{table[1]} {keys.shown(key)}"
+            self._lost(title, each, winners[key], recorded.get(key, set()))
 
     def _region(
         self,
@@ -191,29 +193,25 @@ class _Comparison:
         if beside:
             report.find(f"{title}: {beside} rows stand beside a newer tombstone")
 
-    def _logged(self, table: TableName) -> set[Stamp]:
-        """Losers in any region's records, for one table.
-
-        A row that was set aside has its image in ``dead_letter``, also when a newer version of
-        its key has closed the letter: it never stood there to lose a conflict.
-        """
-        found: set[Stamp] = set()
+    def _recorded(self, table: TableName, keys: KeyReader) -> dict[bytes, set[Stamp]]:
+        """Losers in any region's records, by key."""
+        found: dict[bytes, set[Stamp]] = {}
+        named = keys.recorded.replace("%", "%%")
         for connection in self._connections.values():
-            found.update(
-                Stamp(*row)
-                for row in _rows(
-                    connection,
-                    "SELECT loser_ts, loser_origin FROM meshnode.conflict_log"
-                    " WHERE schema_name = %s AND table_name = %s"
-                    " UNION SELECT ts, stamp_origin FROM meshnode.dead_letter"
-                    " WHERE schema_name = %s AND table_name = %s",
-                    table + table,
-                )
-            )
+            for *key, ts, origin, state, note in _rows(
+                connection,
+                f"SELECT {named}, loser_ts, loser_origin, '', ''"
+                " FROM meshnode.conflict_log WHERE schema_name = %s AND table_name = %s"
+                f" UNION ALL SELECT {named}, ts, stamp_origin, state, note"
+                " FROM meshnode.dead_letter WHERE schema_name = %s AND table_name = %s",
+                table + table,
+            ):
+                if letter_counts(state, note):
+                    found.setdefault(keys.of_row(key), set()).add(Stamp(ts, origin))
         return found
 
     def _lost(
-        self, title: str, entries: list[Published], winner: Published, logged: set[Stamp]
+        self, title: str, entries: list[Published], winner: Published, recorded: set[Stamp]
     ) -> None:
         """Every upsert that the winner's writers had not seen must be on record.
 
@@ -222,7 +220,7 @@ class _Comparison:
         report = self._report
         lost = lost_writes(entries, winner, self._gc_limits)
         report.unknown_ancestry += lost.cut_short
-        accounted = accounted_for(entries, logged)
+        accounted = accounted_for(entries, recorded)
         for entry in lost.writes:
             report.lost_writes += 1
             if entry.stamp in accounted:

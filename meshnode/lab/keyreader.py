@@ -23,11 +23,18 @@ def identifier(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def _path(name: str) -> str:
+    """The path of a column in a JSON object, as a literal."""
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return "'" + f'$."{quoted}"'.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 class KeyReader:
     """Reads keys of ``table`` as ``connection`` (pymysql) describes it.
 
     ``columns`` are the key's quoted names in the order of the table; ``selected`` what to
-    select so that ``of_row`` understands a row.
+    select so that ``of_row`` understands a row, ``recorded`` the same of a record, whose column
+    ``row_key`` has the key as JSON.
     """
 
     def __init__(self, connection: Any, table: TableName) -> None:
@@ -40,6 +47,13 @@ class KeyReader:
             if kind in _STRINGS
             else f"CAST({identifier(name)} AS CHAR)"
             for name, kind, *_ in self._columns
+        )
+        self.recorded = ", ".join(
+            f"HEX(WEIGHT_STRING(CONVERT(row_key ->> {_path(name)} USING {charset})"
+            f" COLLATE {collation}))"
+            if kind in _STRINGS
+            else f"row_key ->> {_path(name)}"
+            for name, kind, *_, charset, collation in self._columns
         )
         self._shown: dict[bytes, str] = {}
 

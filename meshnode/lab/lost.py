@@ -64,22 +64,40 @@ def lost_writes(
     return Lost(writes, oldest_known != ZERO)
 
 
-def accounted_for(entries: Iterable[Published], logged: Set[Stamp]) -> set[Stamp]:
+def accounted_for(entries: Iterable[Published], recorded: Set[Stamp]) -> set[Stamp]:
     """The versions of one key that are on record, and those that these were written over.
 
     Who wrote a recorded loser had seen its ancestors, and replaced them on purpose: its image is
-    what was lost.
+    what was lost.  ``recorded`` are stamps of this very key: rows that were lifted together share
+    one.  A step counts only if both of its versions were published, and the later one can have
+    seen the other.
     """
     by_stamp: dict[Stamp, Published] = {}
     for entry in entries:
         by_stamp.setdefault(entry.stamp, entry)
     found: set[Stamp] = set()
-    for stamp in by_stamp.keys() & logged:
+    for stamp in by_stamp.keys() & recorded:
         at: Published | None = by_stamp[stamp]
         while at is not None and at.stamp not in found:
             found.add(at.stamp)
-            at = by_stamp.get(at.base)
+            before = by_stamp.get(at.base)
+            at = before if before is not None and _may_precede(before, at) else None
     return found
+
+
+def letter_counts(state: str, note: str) -> bool:
+    """Whether a dead letter is a record of its row, by its state and the note of its end.
+
+    A row that was set aside and never stood had no conflict to lose, also when a later version of
+    its key has closed the letter.  One that was replayed went through the ordinary decision: if
+    it lost, then or later, that has a record of its own.
+    """
+    return state != "closed" or note != "replayed"
+
+
+def _may_precede(before: Published, after: Published) -> bool:
+    """Whether ``after`` can have been written over ``before``: above it, and not before it."""
+    return before.stamp < after.stamp and (before.region != after.region or before.seq <= after.seq)
 
 
 def _published_before(entry: Published, entries: Iterable[Published]) -> Stamp:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshnode.lab.lost import ZERO, accounted_for, lost_writes
+from meshnode.lab.lost import ZERO, accounted_for, letter_counts, lost_writes
 from meshnode.lab.topics import Published, Stamp
 
 NO_GC = {"one": 0, "two": 0}
@@ -109,3 +109,33 @@ def test_a_record_accounts_for_what_its_writer_had_replaced():
     beside = version(3, 1, first.stamp)
     found = accounted_for([first, second, beside], {second.stamp, Stamp(9, 2)})
     assert found == {first.stamp, second.stamp}
+
+
+def test_a_record_accounts_for_nothing_through_a_version_that_was_never_published():
+    first = version(1, 1)
+    last = version(3, 1, Stamp(2, 1))
+    assert accounted_for([first, last], {last.stamp, Stamp(2, 1)}) == {last.stamp}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [version(1, 1, Stamp(2, 1)), version(9, 1, Stamp(2, 1))._replace(seq=1)],
+    ids=["a lower stamp", "an earlier place in its own stream"],
+)
+def test_a_record_accounts_for_nothing_that_its_writer_cannot_have_seen(after):
+    before = version(2, 1)
+    assert accounted_for([before, after], {after.stamp}) == {after.stamp}
+
+
+@pytest.mark.parametrize(
+    ("state", "note", "counts"),
+    [
+        ("open", "", True),
+        ("open", "the definition differs", True),
+        ("replay", "", True),
+        ("closed", "overtaken by a later version", True),
+        ("closed", "replayed", False),
+    ],
+)
+def test_a_letter_is_a_record_unless_its_row_was_applied_after_all(state, note, counts):
+    assert letter_counts(state, note) is counts
