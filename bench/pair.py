@@ -272,6 +272,8 @@ def pair_of(
     bus: str = "file",
 ) -> Iterator[Pair]:
     """A pair in a temporary folder (below ``folder``), gone at the end."""
+    # Nodes run on while what is not measured is written without flushing (`relaxed`).
+    os.environ["MESHNODE_LAB"] = "1"
     where = Path(tempfile.mkdtemp(prefix="meshnode-bench-", dir=folder))
     pair = Pair(where, workers, options, bus)
     try:

@@ -24,10 +24,11 @@ from meshnode.actors.kernel import Actor, Supervisor
 from meshnode.actors.origin import Origin
 from meshnode.actors.resolver import Resolver
 from meshnode.actors.retention import Retention
+from meshnode.actors.settings import Guard
 from meshnode.actors.watcher import Watcher
 from meshnode.bus.port import Position
 from meshnode.buses import make_bus
-from meshnode.health import away, require_same_topics, require_start
+from meshnode.health import away, lab_allowed, require_same_topics, require_start
 from meshnode.mysql.store import MysqlStore
 from meshnode.ops.node_status import NodeStatus
 from meshnode.topology import Kafka, Topology, load
@@ -70,11 +71,10 @@ class Node:
 
     def _actors(self) -> list[Actor]:
         topology, region, board, view = self.topology, self.region, self.board, self.view
-        tail = secrets(topology, region.name, "tail")
-        apply = secrets(topology, region.name, "apply")
-        store = MysqlStore(region, apply, board.threads)
+        tail, apply = (secrets(topology, region.name, role) for role in ("tail", "apply"))
+        store = MysqlStore(region, apply, tail, board.threads)
         actors: list[Actor] = [
-            Origin(view, region, tail, apply, self.bus, self.writer, board),
+            Origin(view, region, store, self.bus, self.writer, board),
             Heart(
                 region, store, board, lambda: view.now.limits.heartbeat_seconds,
                 lambda: view.now.digest, lambda: [actor.state for actor in actors],
@@ -83,9 +83,10 @@ class Node:
                 Applier(view, region, peer, store, self.bus, board)
                 for peer in topology.peers(region.name)
             ),
-            Resolver(view, region, apply, board),
+            Resolver(view, store, board),
             Gardener(view, region, store, self.writer, board),
             Taker(region, store, board),
+            Guard(store, board, lab_allowed()),
             self.watcher,
         ]  # fmt: skip
         if topology.bus.kind == "kafka":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshnode import limits
+from meshnode.actors.hold import Hold
 from meshnode.actors.kernel import Mailbox
 from meshnode.actors.measures import BATCH_ROWS, DELAYS, Histogram, RecentMaximum
 from meshnode.actors.observer import Observer, StreamObserver, StreamUnobserved, Unobserved
@@ -87,6 +88,8 @@ class Board:
     incarnation: int = 0
     promised: int = 0
     tail: Tail = field(default_factory=Tail)
+    noted: bytes = b""
+    """The position of the newest tail that is known to stand in ``member``."""
     peers: dict[int, PeerProgress] = field(default_factory=dict)
     acknowledged: dict[int, bytes] = field(default_factory=dict)
     threads: set[int] = field(default_factory=set)
@@ -95,6 +98,8 @@ class Board:
     definitions: int = 0
     """Raised whenever a table definition may have changed here."""
     pauses: Pauses = field(default_factory=Pauses)
+    hold: Hold = field(default_factory=Hold)
+    """Closed while nothing may be published."""
     census: Census = field(default_factory=Census)
     conflicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     queues: dict[tuple[str, str], Mailbox[Any]] = field(default_factory=dict)

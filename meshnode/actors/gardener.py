@@ -77,9 +77,14 @@ class Gardener(Actor):
         await session.forget(self.view.now.limits.keep_closed_days, CHUNK_ROWS)
 
     async def retain(self) -> None:
-        """Let the bus forget what every member has applied of the own stream."""
+        """Let the bus forget what every member has applied of the own stream.
+
+        But for what follows the tail that was noted last: a successor reads on from there.
+        """
         if self.board.raising or not self.board.tail.position:
             return
         members = [peer.id for peer in self.view.now.peers(self.region.name)]
         applied = [self.board.acknowledged.get(member) for member in members]
+        if applied:
+            applied.append(self.board.noted or None)
         await self.writer.retain(applied, time.time())

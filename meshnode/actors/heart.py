@@ -94,7 +94,7 @@ class Heart(Actor):
         tail = board.tail
         epoch = board.epoch
         if await session.beat(epoch, tail, now, promise, self._body()):
-            board.beat_us = now
+            board.beat_us, board.noted = now, tail.position
             return
         # The statement may have waited behind this node's own new claim.
         if board.raising or board.epoch != epoch:

@@ -74,6 +74,13 @@ class Mailbox(Generic[Content]):
             self._changed.clear()
             await self._changed.wait()
 
+    async def gather(self, weight: int) -> None:
+        """Give the producer turns while it has more at hand, up to ``weight``."""
+        before = -1
+        while before < self.weight < weight:
+            before = self.weight
+            await asyncio.sleep(0)
+
     def take(self, weight: int) -> list[Content]:
         """What waits, oldest first, up to ``weight`` (at least one entry if any)."""
         taken: list[Content] = []

@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 from meshnode.actors.board import Board
 from meshnode.core.change import (
-    Mended,
+    Marker,
     Net,
     NetKey,
     Table,
@@ -21,6 +22,7 @@ from meshnode.core.change import (
     net_effects,
     tombstones_of,
 )
+from meshnode.core.held import HeldBack, in_turn, turns
 from meshnode.core.mend import (
     Examined,
     Examiner,
@@ -32,10 +34,12 @@ from meshnode.core.mend import (
     to_item,
 )
 from meshnode.core.plain import Plain, plain, plain_item
-from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, Item
 from meshnode.mysql.gtid import GtidSet
 from meshnode.store.port import Mending
+
+Note = TypeVar("Note")
 
 
 @dataclass(slots=True)
@@ -79,13 +83,24 @@ class Mender:
         self.board = board
         self.known = known
         self.executed = executed
-        self.held: dict[tuple[str, bytes], Mended] = {}
-        self.late: dict[tuple[str, bytes], Stamp] = {}
+        self.held = HeldBack()
         self.removed = Removed()
 
     async def load(self) -> None:
-        """Take over the keys that were held back before this process started."""
-        self.held.update(await self.mending.held())
+        """Take over what was held back before this process started."""
+        self.held.rows.update(await self._folded(await self.mending.held()))
+        self.held.late.update(await self._folded(await self.mending.late()))
+
+    async def _folded(self, notes: Mapping[Marker, Note]) -> dict[Marker, Note]:
+        """The same by canonical keys: ``meshnode.mend`` has them as they were spelled."""
+        found: dict[Marker, Note] = {}
+        for (digest, key), note in notes.items():
+            table = await self.mending.table(digest)
+            if table is not None and table.folds is not None:
+                await self.mending.learn([(table, key)])
+                key = table.fold(key)
+            found[digest, key] = note
+        return found
 
     async def draft(self, batch: list[Transaction]) -> Draft:
         """The draft of one batch, whatever it needs mended being committed."""
@@ -99,24 +114,24 @@ class Mender:
         nets = {
             tx: net_effects(tx, self.known) for tx, index in zip(batch, ordinary) if index is None
         }
-        self._add_held_bases(nets.values())
+        self.held.raise_replaced(nets.values())
         wanted = _wanted(ordinary, nets.values())
         tombstones, locked = await self.mending.tombstones(wanted)
-        self._add_late(wanted, tombstones)
+        self.held.raise_tombstones(wanted, tombstones)
         examined = self._examine(batch, ordinary, nets, tombstones, locked)
         await self._mend(list(examined.values()), batch[0].format)
         items: list[Item] = []
         rows = 0
         for tx, index in zip(batch, ordinary):
             each = examined.get(tx)
-            if each is None and self.held:
+            if each is None and self.held.touched_by(index):
                 # What was held back just now may be what this one wrote over.
                 each = Examined(tx, net_effects(tx, self.known), {}, {})
             if each is None:
                 item = plain_item(tx, index, numbers)
             else:
                 self._count(each)
-                item = to_item(each, tombstones, self._bases(each), numbers, self.removed)
+                item = to_item(each, tombstones, self.held.bases(each), numbers, self.removed)
             if item is not None:
                 items.append(item)
                 rows += tx.rows
@@ -128,8 +143,9 @@ class Mender:
         )  # fmt: skip
 
     def _plain(self, tx: Transaction, numbers: TableNumbers) -> Plain | None:
-        """The index of an ordinary transaction; while keys are held back there are none."""
-        return None if self.held else plain(tx, self.examiner.own, numbers)
+        """The index of an ordinary transaction, one that touches nothing held back."""
+        index = plain(tx, self.examiner.own, numbers)
+        return None if index is None or self.held.touched_by(index) else index
 
     def _examine(
         self,
@@ -180,72 +196,19 @@ class Mender:
             await self.mending.learn(wanted)
 
     async def _mend(self, examined: list[Examined], fde: bytes) -> None:
-        # A key may be lifted only once: an earlier touch in the batch is superseded.
-        lifts: dict[NetKey, Lift] = {}
-        early: list[Lift] = []
-        for each in examined:
-            for at, lift in each.lifts.items():
-                if at in lifts:
-                    early.append(lifts.pop(at))
-                lifts[at] = lift
+        superseded, lifts = in_turn(examined)
         late = [tombstone for each in examined for tombstone in each.late.values()]
         for tombstone in await self.mending.bury(late, fde):
             await self.mending.hold_late(tombstone)
-            key = (tombstone.table.digest, tombstone.key)
-            self.late[key] = max(tombstone.stamp, self.late.get(key, ZERO))
-        await self.mending.lift(early, fde, lambda: self.board.promised)
-        await self.mending.lift(list(lifts.values()), fde, lambda: self.board.promised)
-        for lift in (*early, *lifts.values()):
-            if lift.fate is Fate.HELD:
-                self.held[(lift.table.digest, lift.key)] = Mended(
-                    lift.seen or lift.base, lift.base, lift.base_row
-                )
+            self.held.wait(tombstone)
+        done: list[Lift] = []
+        for turn in turns(superseded):
+            self.held.rebase(done, turn)
+            await self.mending.lift(turn, fde, lambda: self.board.promised)
+            done += turn
+        self.held.rebase(done, lifts)
+        await self.mending.lift(lifts, fde, lambda: self.board.promised)
         self.board.counts["late_tombstones"] += len(late)
-
-    def _add_late(
-        self, wanted: Mapping[Table, Iterable[bytes]], tombstones: dict[NetKey, Stamp]
-    ) -> None:
-        """A published delete counts, also while its tombstone waits for a lock.
-
-        What is written over it meanwhile must be above it: lifted to less, it could get the
-        very stamp of the row that was deleted.
-        """
-        if not self.late:
-            return
-        for table, keys in wanted.items():
-            for key in keys:
-                stamp = self.late.get((table.digest, key))
-                if stamp is None:
-                    continue
-                at = (table, table.fold(key))
-                if tombstones.get(at, ZERO) >= stamp:
-                    self.late.pop((table.digest, key), None)
-                else:
-                    tombstones[at] = stamp
-
-    def _add_held_bases(self, nets: Iterable[dict[NetKey, Net]]) -> None:
-        """A write over a version that was held back has replaced what that one replaced, too."""
-        if not self.held:
-            return
-        for each in nets:
-            for net in each.values():
-                note = self.held.get((net.table.digest, net.key))
-                if note is not None:
-                    net.replaced = max(net.replaced, note.base)
-
-    def _bases(self, examined: Examined) -> dict[NetKey, Mended]:
-        """What rows of this transaction replaced that the stream has never shown."""
-        if not self.held and not examined.tx.mended:
-            return {}
-        found: dict[NetKey, Mended] = {}
-        for at, net in examined.nets.items():
-            key = (net.table.digest, net.key)
-            note = examined.tx.mended.get(key) or self.held.get(key)
-            if note is not None:
-                found[at] = note
-                if at not in examined.lifts:
-                    self.held.pop(key, None)
-        return found
 
     def _count(self, examined: Examined) -> None:
         counts = self.board.counts

@@ -5,22 +5,16 @@ them fails, all start again from what the topic itself says was published: there
 is no other checkpoint.
 """
 
-from meshnode.accounts import Account
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Actor, Mailbox, together
 from meshnode.actors.mender import Draft, Mender
 from meshnode.actors.publisher import publish
-from meshnode.actors.sessions import session_of
 from meshnode.actors.tailer import tail
 from meshnode.actors.takeover import (
-    Decisions,
-    Member,
     append_claim,
     check_position,
     first_position,
     raise_epoch,
-    read_decisions,
-    read_member,
     read_own_end,
 )
 from meshnode.actors.watcher import View
@@ -31,15 +25,9 @@ from meshnode.core.mend import Examiner
 from meshnode.core.wire import Sender
 from meshnode.errors import Fenced, Halt, Retry, Stopped
 from meshnode.faultpoints import fault
-from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.gtid import GtidSet
-from meshnode.mysql.lookup import read_collations
-from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.maps import TableMaps
-from meshnode.mysql.mender_session import MenderSession
-from meshnode.mysql.notices import Notices
-from meshnode.mysql.session import Session
-from meshnode.mysql.stream import open_stream
+from meshnode.store.port import Claiming, Store
+from meshnode.store.values import Decisions, Log, Member
 from meshnode.topology import Region
 
 OPEN_SECONDS = 30.0
@@ -53,8 +41,7 @@ class Origin(Actor):
         self,
         view: View,
         region: Region,
-        tail_login: Account,
-        apply_login: Account,
+        store: Store,
         bus: Bus,
         writer: BusWriter,
         board: Board,
@@ -62,8 +49,7 @@ class Origin(Actor):
         super().__init__("tailer")
         self.view = view
         self.region = region
-        self.tail_login = tail_login
-        self.apply_login = apply_login
+        self.store = store
         self.bus = bus
         self.writer = writer
         self.board = board
@@ -73,11 +59,11 @@ class Origin(Actor):
 
     async def run(self) -> None:
         """Resume from the topic's end and publish until something fails."""
-        async with session_of(self.region, self.apply_login, "mender", self.board) as session:
+        async with self.store.claiming(self.board.restamped) as session:
             await self._stay_stopped(session)
             await self._run(session)
 
-    async def _stay_stopped(self, session: Session) -> None:
+    async def _stay_stopped(self, session: Claiming) -> None:
         """Do not try again what cannot be streamed until an operator has decided something.
 
         The transaction reads the same each time.  A huge one that stops at its end would be
@@ -86,52 +72,47 @@ class Origin(Actor):
         if self.stopped is None:
             return
         stop, decided = self.stopped
-        if await read_decisions(session, self.region.id) == decided:
+        if await session.decisions() == decided:
             raise stop.with_traceback(None)
         self.stopped = None
 
-    async def _run(self, session: Session) -> None:
+    async def _run(self, session: Claiming) -> None:
         member, ledger = await self._take_over(session)
-        decided = await read_decisions(session, self.region.id)
-        tables = decided.tables
+        decided = await session.decisions()
+        history = await session.history()
         if ledger.resume:
             resume = GtidSet(ledger.resume)
         else:
-            resume = await first_position(session, tables)
-        await check_position(session, resume, self.region.name)
-
-        collations = await read_collations(session)
-        lookups = Lookups(collations)
-        active = [(schema, name) for schema, name, since in tables if since.issubset(resume)]
-        notices = Notices(self.region.name, self.region.id)
-        any_case = bool(await session.value("SELECT @@lower_case_table_names"))
-        assembler = Assembler(
-            TableMaps(active, lookups.charsets, any_case), notices,
-            lambda: self.view.now.limits.part_bytes, decided.skipped,
-        )  # fmt: skip
-        max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        mending = MenderSession(session, self.region.id, lookups, max_packet, self.board.restamped)
-        mender = Mender(
-            mending, Examiner(self.region.id, ledger.promised), self.board,
-            assembler.maps.known, resume.copy(),
-        )  # fmt: skip
-        await mender.load()
-        stream = await open_stream(self.region, self.tail_login, resume)
-        transactions: Mailbox[Transaction | Halt] = Mailbox(self._transactions_bytes())
-        drafts: Mailbox[Draft | Halt] = Mailbox(DRAFTS_WAITING)
-        self.board.queues.update({("transactions", ""): transactions, ("drafts", ""): drafts})
-        self.running()
+            resume = first_position(history, decided.tables)
+        check_position(session.server, history, resume, self.region.name)
+        log = await session.open_log(
+            str(resume),
+            [each[:2] for each in decided.tables if GtidSet(each.since).issubset(resume)],
+            decided.skipped,
+            lambda: self.view.now.limits.part_bytes,
+        )
         try:
-            await together(
-                tail(stream, assembler, transactions, self.board),
-                self._mend(mender, transactions, drafts),
-                publish(self.writer, drafts, ledger, member, self.board),
-            )
+            examiner = Examiner(self.region.id, ledger.promised)
+            mender = Mender(session, examiner, self.board, log.known, resume)
+            await mender.load()
+            await self._publish(log, mender, ledger, member)
         except Stopped as error:
             self.stopped = (error, decided)
             raise
         finally:
-            stream.close()
+            log.stream.close()
+
+    async def _publish(self, log: Log, mender: Mender, ledger: Ledger, member: Member) -> None:
+        """Pass on what is logged until something fails."""
+        transactions: Mailbox[Transaction | Halt] = Mailbox(self._transactions_bytes())
+        drafts: Mailbox[Draft | Halt] = Mailbox(DRAFTS_WAITING)
+        self.board.queues.update({("transactions", ""): transactions, ("drafts", ""): drafts})
+        self.running()
+        await together(
+            tail(log.stream, log.assembler, transactions, self.board),
+            self._mend(mender, transactions, drafts),
+            publish(self.writer, drafts, ledger, member, self.board),
+        )
 
     async def _mend(
         self, mender: Mender, inbox: Mailbox[Transaction | Halt], outbox: Mailbox[Draft | Halt]
@@ -141,7 +122,11 @@ class Origin(Actor):
             if not kept:
                 await inbox.wait()
                 inbox.capacity = self._transactions_bytes()
-                kept = inbox.take(self.view.now.limits.frame_target_bytes)
+                target = self.view.now.limits.frame_target_bytes
+                # Who is behind would send many small frames, each of which costs a flush of the
+                # bus, requests to a broker, and questions to MySQL here and there.
+                await inbox.gather(target)
+                kept = inbox.take(target)
             first = kept[0]
             if isinstance(first, Halt):
                 await outbox.put(first, 1)
@@ -157,7 +142,7 @@ class Origin(Actor):
     def _transactions_bytes(self) -> int:
         return 4 * self.view.now.limits.frame_target_bytes
 
-    async def _take_over(self, session: Session) -> tuple[Member, Ledger]:
+    async def _take_over(self, session: Claiming) -> tuple[Member, Ledger]:
         """Fence whoever wrote before, also this process's own former try; the topic's end."""
         board = self.board
         # Until a claim has gone through: of one that failed nobody knows whether the epoch was
@@ -167,7 +152,7 @@ class Origin(Actor):
         await self.writer.close()
         epoch = await self._raise_epoch(session)
         fault("takeover.raised")
-        member = await read_member(session)
+        member = await session.member()
         if member.epoch != epoch:
             raise Retry(f"another process of {self.region.name} is starting at this moment")
         board.epoch, board.incarnation = epoch, member.incarnation
@@ -189,16 +174,15 @@ class Origin(Actor):
         board.claim()
         return member, ledger
 
-    async def _raise_epoch(self, session: Session) -> int:
+    async def _raise_epoch(self, session: Claiming) -> int:
         """The epoch to claim with, raised; one that was never claimed serves again.
 
         While the bus is away every try ends before the claim: the first one has fenced the
         predecessor, and the later ones need not raise the epoch over their own.
         """
-        if self.unclaimed and (await read_member(session)).epoch == self.unclaimed:
+        if self.unclaimed and (await session.member()).epoch == self.unclaimed:
             return self.unclaimed
-        kill = self.apply_login.user if not self.board.epoch else None
-        self.unclaimed = await raise_epoch(session, kill, self.board.epochs)
+        self.unclaimed = await raise_epoch(session, not self.board.epoch, self.board.epochs)
         return self.unclaimed
 
     async def _read_own_end(self, member: Member, end: Position) -> Ledger:

@@ -4,12 +4,12 @@ from meshnode import limits
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Mailbox
 from meshnode.actors.mender import Draft
-from meshnode.actors.takeover import Member
 from meshnode.bus.port import BusWriter
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Frame, encode
 from meshnode.errors import Halt, Stopped
 from meshnode.faultpoints import fault
+from meshnode.store.values import Member
 
 
 async def publish(
@@ -28,6 +28,7 @@ async def publish(
                 raise draft
             if not draft.items:
                 continue
+            await board.hold.passed()
             beat_us = board.published_us
             for item in draft.items:
                 ledger.seq += 1

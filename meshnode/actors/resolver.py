@@ -1,36 +1,35 @@
 """The resolver: works off beside the stream what was held back from it.
 
-Keys whose row was locked when it had to be lifted (``meshnode.mend``) are tried
-again until the lock is gone; dead letters that an operator wants replayed go
-through the ordinary decision; letters whose key has been overtaken are closed.
+Keys whose row was locked when it had to be lifted (``mend``) are tried again until
+the lock is gone; dead letters that an operator wants replayed go through the ordinary
+decision; letters whose key has been overtaken are closed.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 
-from meshnode.accounts import Account
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
-from meshnode.actors.sessions import session_of
+from meshnode.actors.replay import Replay
 from meshnode.actors.watcher import View
-from meshnode.mysql.leftovers import Leftovers
-from meshnode.mysql.lookup import read_collations
-from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.session import Session
-from meshnode.topology import Region
+from meshnode.core.mend import Fate, LateTombstone, Lift
+from meshnode.core.stamp import ZERO
+from meshnode.errors import Busy
+from meshnode.store.port import Resolving, Store
 
 ROUND_SECONDS = 1.0
 CLOSE_EVERY = 10
 """Rounds between two looks for letters that have been overtaken."""
+KEYS_A_ROUND = 500
 
 
 class Resolver(Actor):
-    """Works off mend rows and dead letters of ``region``."""
+    """Works off what waits in ``store``."""
 
-    def __init__(self, view: View, region: Region, login: Account, board: Board) -> None:
+    def __init__(self, view: View, store: Store, board: Board) -> None:
         super().__init__("resolver")
         self.view = view
-        self.region = region
-        self.login = login
+        self.store = store
         self.board = board
         # Kept over a restart: what changes meanwhile, or before the first look, counts too.
         self.definitions: object = None
@@ -38,31 +37,67 @@ class Resolver(Actor):
     async def run(self) -> None:
         """Make a round every second."""
         await self.board.claimed()
-        async with session_of(self.region, self.login, "resolver", self.board) as session:
+        async with self.store.resolving(self.board.restamped) as session:
             await self._run(session)
 
-    async def _run(self, session: Session) -> None:
-        lookups = Lookups(await read_collations(session))
-        max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        leftovers = Leftovers(
-            session, self.region.id, lookups, self.board.ancestry, self.board.restamped, max_packet
-        )
+    async def _run(self, session: Resolving) -> None:
+        board = self.board
+        letters = Replay(session, board, self.view)
         self.running()
         rounds = 0
-        board = self.board
         while True:
             if board.format:
-                lifted, overtaken = await leftovers.mend(board.format, lambda: board.promised)
+                lifted, overtaken = await mend(session, board.format, lambda: board.promised)
                 board.counts["lifts"] += lifted
                 board.counts["mended"] += lifted
                 board.counts["overtaken"] += overtaken
             # The tailer sees a definition change too, but it may lag.
-            now = await leftovers.definitions()
+            now = await session.definitions()
             if now != self.definitions:
                 board.definitions += 1
                 self.definitions = now
-            await leftovers.replay(lambda: board.epoch, self.view.now.matches)
+            await letters.replay()
             if rounds % CLOSE_EVERY == 0:
-                await leftovers.close_overtaken()
+                await letters.close_overtaken()
             rounds += 1
             await asyncio.sleep(ROUND_SECONDS)
+
+
+async def mend(session: Resolving, fde: bytes, promised: Callable[[], int]) -> tuple[int, int]:
+    """Try every held-back key once; how many were lifted and how many overtaken."""
+    entries = await session.waiting(KEYS_A_ROUND)
+    if not entries:
+        return 0, 0
+    await session.forget([each for each in entries if each.work is None])
+    lifts = [each.work for each in entries if isinstance(each.work, Lift)]
+    late = {each.work: each for each in entries if isinstance(each.work, LateTombstone)}
+    await session.learn(
+        [(work.table, work.key) for work in (*lifts, *late) if work.table.folds is not None]
+    )
+    # A late tombstone may have to wait on when the row is free already.
+    above = {(each.table.digest, each.key): each.stamp for each in late}
+    for lift in lifts:
+        lift.above = above.get((lift.table.digest, lift.key), ZERO)
+    buried, below = await _bury(session, list(late), fde, promised)
+    await session.forget([late[each] for each in buried])
+    # What is settled takes its entry out itself.
+    await session.lift(lifts, fde, promised, hold=False)
+    lifted = sum(lift.fate is Fate.LIFTED for lift in (*lifts, *below))
+    return lifted, sum(lift.fate is Fate.OVERTAKEN for lift in lifts)
+
+
+async def _bury(
+    session: Resolving, late: Sequence[LateTombstone], fde: bytes, promised: Callable[[], int]
+) -> tuple[Sequence[LateTombstone], Sequence[Lift]]:
+    """Write late tombstones whose lock is gone, and lift the rows that stand below them.
+
+    Those that are done with, and the lifts.
+    """
+    locked = await session.bury(late, fde)
+    buried = [each for each in late if each not in locked]
+    try:
+        below = await session.rows_below(buried)
+    except Busy:
+        return [], []
+    await session.lift(below, fde, promised)
+    return buried, below

@@ -85,6 +85,19 @@ class Examined:
     lifts: dict[NetKey, Lift]
     late: dict[NetKey, LateTombstone]
 
+    def removal(self, at: NetKey) -> Stamp | None:
+        """The delete that is published of a key whose upsert is not, ``None`` if there is none."""
+        late = self.late.get(at)
+        return self.nets[at].tomb if late is None else late.stamp
+
+    def rebase(self, at: NetKey) -> None:
+        """What a lift replaces is the delete that its own transaction shows, if it shows one."""
+        removal = self.removal(at)
+        if removal is not None:
+            lift = self.lifts[at]
+            lift.base = removal if lift.base_row else max(removal, lift.base)
+            lift.base_row = False
+
 
 def image_of(op: RowOp, place: int) -> tuple[bytes, int, int]:
     """Where the after image of row ``place`` stands: ``(rows, start, stop)``."""
@@ -144,7 +157,10 @@ class Examiner:
                     reason = Reason.LOCKED
                 if reason is not None:
                     lifted = True
-                    base, base_row = known_base(net, None, tombstones.get(at))
+                    note = tx.mended.get((net.table.digest, net.key))
+                    if note is not None and note.seen != net.before:
+                        note = None
+                    base, base_row = known_base(net, note, tombstones.get(at))
                     image = None if net.op < 0 else image_of(tx.ops[net.op], net.place)
                     seen = None if net.partial else net.stamp
                     examined.lifts[at] = Lift(
@@ -160,6 +176,8 @@ class Examiner:
                 late = late_tombstone(unseen, self.own)
                 examined.late[at] = LateTombstone(net.table, net.key, late)
                 tombstones[at] = max(late, tombstones.get(at, ZERO))
+            if lifted:
+                examined.rebase(at)
         return examined
 
 
@@ -172,17 +190,20 @@ def known_base(
 ) -> tuple[Stamp, bool]:
     """The version that ``net`` replaced, and whether that was a row.
 
+    A delete at or below what it replaced changes nothing anywhere: it has replaced nothing.
     ``tombstone`` is the key's in the database, ``removed`` the newest that the stream
     has shown: the one in the database may be that of a delete still to come, or the
     ``late`` one that ``net`` itself ends with.
     """
-    if mended is not None:
-        return mended.base, mended.base_row
-    if net.before is not None:
-        return net.before, True
     end = late
     if end is None:
         end = net.tomb if net.stamp is None else net.stamp
+    if mended is not None:
+        if net.stamp is None and end is not None and mended.base >= end:
+            return ZERO, False
+        return mended.base, mended.base_row
+    if net.before is not None:
+        return net.before, True
     for stamp in (tombstone, removed):
         if stamp is not None and (end is None or stamp < end):
             return stamp, False
@@ -272,7 +293,7 @@ def to_item(
             outcome, stamp = UPSERT, net.stamp
         else:
             exact = exact and lift is None
-            tomb = late.stamp if late is not None else net.tomb
+            tomb = examined.removal(at)
             if tomb is None:
                 continue
             outcome, stamp = REMOVE, tomb

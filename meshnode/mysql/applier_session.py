@@ -11,10 +11,9 @@ from meshnode.errors import RowError
 from meshnode.mysql import catalog
 from meshnode.mysql.apply import set_format
 from meshnode.mysql.applying import Applying, fence, fence_statement
-from meshnode.mysql.leftovers import Letter
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.queries import CatalogRows
-from meshnode.mysql.records import LetterRow, image_json, key_json, write_letters
+from meshnode.mysql.records import LetterBody, LetterRow, image_json, key_json, write_letters
 from meshnode.mysql.session import Session
 from meshnode.mysql.store_session import StoreSession
 from meshnode.mysql.straight import Straight
@@ -83,7 +82,7 @@ class ApplierSession(Applying, StoreSession):
         for incoming, error in rows:
             table = incoming.at[0]
             entry, image = incoming.entry, incoming.image.bytes() if incoming.image else None
-            letter = Letter(1, format, table.map_body, entry, image)
+            letter = LetterBody(1, format, table.map_body, entry, image)
             code, state = (error.code, "open") if isinstance(error, RowError) else (0, "replay")
             letters.append(
                 LetterRow(
@@ -99,11 +98,3 @@ class ApplierSession(Applying, StoreSession):
 
     async def back_to(self, name: str) -> None:
         await self.session.query(f"ROLLBACK TO SAVEPOINT {name}")
-
-    async def commit(self) -> None:
-        await self.session.query("COMMIT")
-
-    async def rollback(self) -> None:
-        """Undo the transaction, unless the connection is gone with it."""
-        if not self.session.closed:
-            await self.session.rollback()

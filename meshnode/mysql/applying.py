@@ -159,6 +159,14 @@ class Applying:
             found.update({(table, canonical): image for canonical, image in images.items()})
         return found
 
+    async def commit(self) -> None:
+        await self.session.query("COMMIT")
+
+    async def rollback(self) -> None:
+        """Undo the transaction, unless the connection is gone with it."""
+        if not self.session.closed:
+            await self.session.rollback()
+
 
 async def fence(
     session: Session, origin: int, incarnation: int, mark, old_seq: int, epoch: int

@@ -277,7 +277,7 @@ class Assembler:
                 self._collector.open().mended[(row["digest"], key)] = Mended(
                     Stamp(row["seen_ts"], row["seen_origin"]),
                     Stamp(row["base_ts"], row["base_origin"]),
-                    bool(row["base_row"]),
+                    bool(row["base_row"] & 1),
                 )
         elif role is Role.TABLES:
             self.maps.activate(before, after)

@@ -1,6 +1,6 @@
 """The heart's session: the server's clock, its open transactions, and the row of the heartbeat."""
 
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Set
 
 from meshnode import limits
 from meshnode.errors import Retry
@@ -52,8 +52,7 @@ class HeartSession(StoreSession):
 
     async def beat(self, epoch: int, tail: Tail, now: int, promise: int, body: str) -> bool:
         """Write the tail and the beat, in one transaction, under ``epoch``."""
-
-        async def write() -> bool:
+        async with self.session.transaction():
             await self.session.query(
                 f"UPDATE meshnode.member SET tail_position = {raw(tail.position)},"
                 f" tail_seq = {tail.seq}, tail_gtids = {text(tail.gtids)},"
@@ -68,14 +67,11 @@ class HeartSession(StoreSession):
                 f" WHERE region = {self.own}"
             )
             fault("heart.tail")
-            return True
-
-        return await self._in_transaction(write)
+        return True
 
     async def tell(self, epoch: int, now: int, body: str) -> None:
         """Write a beat with the frontier that stands there, if ``member`` has ``epoch``."""
-
-        async def write() -> bool:
+        async with self.session.transaction():
             rows = await self.session.query(
                 f"SELECT 1 FROM meshnode.member WHERE epoch = {epoch} FOR UPDATE"
             )
@@ -84,18 +80,3 @@ class HeartSession(StoreSession):
                     f"UPDATE meshnode.heartbeat SET beat = beat + 1, wall_us = {now},"
                     f" body = {text(body)} WHERE region = {self.own}"
                 )
-            return True
-
-        await self._in_transaction(write)
-
-    async def _in_transaction(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        """Commit what ``write`` did; undo it if it says False, or raises."""
-        await self.session.query("BEGIN")
-        try:
-            done = await write()
-            await self.session.query("COMMIT" if done else "ROLLBACK")
-        except BaseException:
-            if not self.session.closed:
-                await self.session.rollback()
-            raise
-        return done

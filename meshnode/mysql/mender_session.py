@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from meshnode.core.change import Marker, Mended, Table
 from meshnode.core.mend import Restamped
 from meshnode.core.stamp import Stamp
+from meshnode.mysql import mend_rows
 from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.mending import LATE, Mending
+from meshnode.mysql.mending import Mending
 from meshnode.mysql.session import Session
 from meshnode.mysql.store_session import StoreSession
 
@@ -21,17 +22,12 @@ class MenderSession(Mending, StoreSession):
         self.lookups = lookups
 
     async def held(self) -> dict[Marker, Mended]:
-        """The lifts in ``meshnode.mend``; late tombstones wait there, too, for the resolver."""
-        rows = await self.session.query(
-            "SELECT digest, HEX(row_key), seen_ts, seen_origin, base_ts, base_origin, base_row"
-            f" FROM meshnode.mend WHERE base_row <> {LATE}"
-        )
-        return {
-            (str(digest), bytes.fromhex(str(key))): Mended(
-                Stamp(seen_ts, seen_origin), Stamp(base_ts, base_origin), bool(base_row)
-            )
-            for digest, key, seen_ts, seen_origin, base_ts, base_origin, base_row in rows
-        }
+        """What the lifts in ``meshnode.mend`` had replaced; for those whose version was seen."""
+        return await mend_rows.all_lifts(self.session)
+
+    async def late(self) -> dict[Marker, Stamp]:
+        """The late tombstones in ``meshnode.mend``."""
+        return await mend_rows.all_late(self.session)
 
     async def table(self, digest: str) -> Table | None:
         """The replicated table with this digest, or ``None``."""

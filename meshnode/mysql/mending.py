@@ -11,9 +11,9 @@ trigger fires, and no other column is touched.
 """
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from meshnode import limits
 from meshnode.core.change import NetKey, Table
@@ -23,19 +23,14 @@ from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp, lifted
 from meshnode.errors import Busy, Halt
 from meshnode.faultpoints import fault
+from meshnode.mysql import mend_rows
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
 from meshnode.mysql.builders import binlog_statement
 from meshnode.mysql.images import local_images
 from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, FOR_UPDATE_NOWAIT, Lookup, read_stamps
-from meshnode.mysql.records import (
-    ConflictRow,
-    image_json,
-    key_json,
-    raw,
-    text,
-    write_conflicts,
-)
+from meshnode.mysql.mend_rows import HeldRow
+from meshnode.mysql.records import ConflictRow, key_json, text, write_conflicts
 from meshnode.mysql.session import Session, names_no_table
 
 CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
@@ -43,18 +38,6 @@ CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 
 PATIENCE_SECONDS = (0.002, 0.005, 0.015, 0.04)
 """Pauses before a locked key is tried again; after the last one it is held back."""
-
-LATE = 2
-"""In ``mend.base_row``: not a lift but a late tombstone that met a lock."""
-
-
-def key_hash(key: bytes, late: bool = False) -> bytes:
-    """16 bytes that stand for a key of any length.
-
-    A late tombstone and a lift of the same key may wait at the same time.
-    """
-    person = b"late" if late else b""
-    return hashlib.blake2b(key, digest_size=16, person=person).digest()
 
 
 async def halve(entries: Sequence, work: Callable[[Sequence], Awaitable[None]], size: int) -> list:
@@ -154,8 +137,8 @@ class Mending:
     ) -> None:
         """Lift rows in transactions of up to ``MEND_ROWS``; each lift gets its fate.
 
-        What met a lock goes to ``meshnode.mend``, unless it is there already
-        (``hold`` is false).
+        What met a lock goes to ``meshnode.mend``.  Without ``hold`` it is there already: a lift
+        whose row has gone from there meanwhile was settled by somebody else, and gets none.
         """
         if not lifts:
             return
@@ -163,7 +146,8 @@ class Mending:
 
         async def work(chunk: Sequence[Lift]) -> None:
             wrote: list[tuple[Lift, Stamp]] = []
-            await self._in_transaction(lambda: self._lift(chunk, promised(), wrote))
+            async with self.session.transaction():
+                await self._lift(chunk, promised(), hold, wrote)
             self._remember(wrote, committed=True)
             fault("mending.lifted")
 
@@ -172,24 +156,27 @@ class Mending:
         held = [lift for lift in lifts if lift.fate is Fate.HELD and hold]
         for start in range(0, len(held), limits.MEND_ROWS):
             chunk = held[start : start + limits.MEND_ROWS]
-            await self.session.query(self._mend_rows(chunk, images=True))
+            async with self.session.transaction():
+                await self._hold(chunk)
 
-    async def _in_transaction(self, body: Callable[[], Awaitable[None]]) -> None:
-        await self.session.query(b"BEGIN")
-        try:
-            await body()
-            await self.session.query(b"COMMIT")
-        except BaseException:
-            if not self.session.closed:
-                await self.session.rollback()
-            raise
+    async def _hold(self, lifts: Sequence[Lift]) -> None:
+        """Leave lifts to ``meshnode.mend``; a version whose place one takes there is recorded."""
+        waiting = await mend_rows.locked(self.session, lifts)
+        records: list[ConflictRow] = []
+        for lift in lifts:
+            marker = (lift.table.digest, lift.key)
+            records += self._replaced(waiting.get(marker), lift)
+            # The same key may come again.
+            waiting[marker] = mend_rows.as_held_row(lift, self.charsets)
+        await self.session.query(mend_rows.put(lifts, self.charsets))
+        await write_conflicts(self.session, records)
 
     def _remember(self, wrote: Sequence[tuple[Lift, Stamp]], committed: bool) -> None:
         for lift, stamp in wrote:
             self.restamped.note(lift, stamp, committed)
 
     async def _lift(
-        self, lifts: Sequence[Lift], promised: int, wrote: list[tuple[Lift, Stamp]]
+        self, lifts: Sequence[Lift], promised: int, hold: bool, wrote: list[tuple[Lift, Stamp]]
     ) -> None:
         """Lift in the open transaction; ``wrote`` learns the stamps that rows have got."""
         by_table: dict[Table, list[Lift]] = defaultdict(list)
@@ -198,6 +185,7 @@ class Mending:
         fates: list[tuple[Lift, Fate]] = []
         records: list[ConflictRow] = []
         ready: list[Lift] = []
+        settled: list[Lift] = []
         events: list[bytes] = []
         for table, group in by_table.items():
             lookup = self.lookup(table)
@@ -209,15 +197,22 @@ class Mending:
                     raise
                 # Dropped since: its rows are overtaken, and the DROP has its own say.
                 fates += ((lift, Fate.OVERTAKEN) for lift in group)
+                settled += group
                 continue
             tombs = await read_stamps(
                 self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
             )
+            waiting = await mend_rows.locked(self.session, group)
             clock = await self.clock()
             stamps: list[tuple[bytes, int, int]] = []
             for lift in group:
                 at = (table, table.fold(lift.key))
                 row, tomb = rows.get(at), tombs.get(at, ZERO)
+                entry = waiting.get((table.digest, lift.key))
+                if entry is not None and entry.seen == lift.seen:
+                    settled.append(lift)
+                elif not hold:
+                    continue
                 if row is not None and self.restamped.by(lift, row):
                     fates.append((lift, Fate.LIFTED))
                     continue
@@ -226,20 +221,26 @@ class Mending:
                     if lift.reason is not Reason.TOMBSTONE:
                         records.append(self._overtaken(lift, row, tomb))
                     continue
+                records += self._replaced(entry, lift)
+                # A copy: undone, and tried again, the lift knows no more than before.
+                done = replace(lift, seen=row)
                 if tomb > lift.base:
-                    lift.base, lift.base_row = tomb, False
-                lift.seen = row
+                    done.base, done.base_row = tomb, False
                 ts = lifted(clock, row.ts, max(tomb, lift.base, lift.above).ts, promised)
                 stamps.append((lift.key, ts, self.own))
-                ready.append(lift)
-                wrote.append((lift, Stamp(ts, self.own)))
+                ready.append(done)
+                wrote.append((done, Stamp(ts, self.own)))
                 fates.append((lift, Fate.LIFTED))
             if stamps:
                 events.append(stamp_event(await self._present(table), stamps))
         if ready:
-            await self.session.query(self._mend_rows(ready))
+            # The tailer reads there what the lifted rows had replaced.
+            await self.session.query(mend_rows.put(ready, self.charsets, images=False))
             await self.session.query(binlog_statement(events))
-            await self.session.query(self._unmend(ready))
+            settled += ready
+        if settled:
+            await self.session.query(mend_rows.take_out(settled))
+        if ready:
             fault("mending.lift")
         if records:
             await write_conflicts(self.session, records)
@@ -261,51 +262,33 @@ class Mending:
             )
         return present
 
-    def _mend_rows(self, lifts: Sequence[Lift], images: bool = False) -> str:
-        values = []
-        for lift in lifts:
-            seen = lift.seen or ZERO
-            values.append(
-                f"('{lift.table.digest}',{raw(key_hash(lift.key))},{raw(lift.key)},{seen.ts},"
-                f"{seen.origin},{lift.base.ts},{lift.base.origin},{int(lift.base_row)},"
-                f"{self._image(lift) if images else 'NULL'},UTC_TIMESTAMP(6))"
-            )
-        return (
-            "REPLACE INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
-            f" base_ts, base_origin, base_row, image, at) VALUES {','.join(values)}"
-        )
-
-    def _image(self, lift: Lift) -> str:
-        """The row that was seen as a JSON literal, for the record of an overtaken lift."""
-        if lift.image is None:
-            return text(lift.shown)
-        rows, start, stop = lift.image
-        return image_json(lift.table.shape, rows[start:stop], self.charsets)
-
-    def _unmend(self, lifts: Sequence[Lift]) -> str:
-        keys = ",".join(f"('{lift.table.digest}',{raw(key_hash(lift.key))})" for lift in lifts)
-        return f"DELETE FROM meshnode.mend WHERE (digest, key_hash) IN ({keys})"
-
     def _overtaken(self, lift: Lift, row: Stamp | None, tomb: Stamp) -> ConflictRow:
         shape = lift.table.shape
         return ConflictRow(
             shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain",
             f"changed again before it could be published: {lift.reason}", max(row or ZERO, tomb),
-            lift.seen or ZERO, "NULL", self._image(lift), self.own, 0, "",
+            lift.seen or ZERO, "NULL", text(mend_rows.shown(lift, self.charsets)), self.own, 0, "",
         )  # fmt: skip
 
-    async def hold_late(self, late: LateTombstone) -> None:
-        """Leave a late tombstone that met a lock to ``meshnode.mend``.
+    def _replaced(self, entry: HeldRow | None, lift: Lift) -> list[ConflictRow]:
+        """The record of a version that waits no longer, because ``lift`` is about a later one.
 
-        One that waits there for the key already may be the greater (its origin is the same).
+        Its writer has seen it, but nobody else ever will.
         """
-        await self.session.query(
-            "INSERT INTO meshnode.mend (digest, key_hash, row_key, seen_ts, seen_origin,"
-            f" base_ts, base_origin, base_row, at) VALUES ('{late.table.digest}',"
-            f"{raw(key_hash(late.key, late=True))},{raw(late.key)},{late.stamp.ts},"
-            f"{late.stamp.origin},0,0,{LATE},UTC_TIMESTAMP(6)) AS late ON DUPLICATE KEY UPDATE"
-            " seen_ts = GREATEST(mend.seen_ts, late.seen_ts), at = late.at"
-        )
+        if entry is None or entry.seen == lift.seen or entry.is_published:
+            return []
+        shape = lift.table.shape
+        return [
+            ConflictRow(
+                shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain",
+                "changed again while it waited for a lock", lift.seen or ZERO, entry.seen or ZERO,
+                "NULL", text(entry.image), self.own, 0, "",
+            )
+        ]  # fmt: skip
+
+    async def hold_late(self, late: LateTombstone) -> None:
+        """Leave a late tombstone that met a lock to ``meshnode.mend``."""
+        await self.session.query(mend_rows.put_late(late))
 
     async def rows_below(self, late: Sequence[LateTombstone]) -> list[Lift]:
         """Own rows that a tombstone buried late stands above: they must be lifted over it.
@@ -335,7 +318,8 @@ class Mending:
         await set_format(self.session, fde)
 
         async def work(chunk: Sequence[LateTombstone]) -> None:
-            await self._in_transaction(lambda: self._bury(chunk))
+            async with self.session.transaction():
+                await self._bury(chunk)
 
         return await halve(late, work, limits.MEND_ROWS)
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from meshnode.core.shape import Shape
 from meshnode.core.stamp import Stamp
+from meshnode.core.wire import Entry
 from meshnode.mysql.rowvalues import key_values, row_values
 from meshnode.mysql.session import Session
 
@@ -104,8 +106,18 @@ def portions(values: Iterable[str]) -> Iterator[list[str]]:
         yield part
 
 
+class LetterBody(msgspec.Struct, array_like=True):
+    """What a replay needs: the format, the table map, the entry, and the after image."""
+
+    version: int
+    format: bytes
+    table_map: bytes
+    entry: Entry
+    image: bytes | None
+
+
 class LetterRow(NamedTuple):
-    """A row that cannot apply here; ``body`` is what a replay needs."""
+    """A row that cannot apply here; ``body`` is an encoded :class:`LetterBody`."""
 
     shape: Shape | None
     key: str

@@ -12,7 +12,8 @@ Errors of the driver are translated here, by number, into the reactions of
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from asyncmy import converters
@@ -71,8 +72,11 @@ _ROW = frozenset(
     }
 )  # fmt: skip
 """Numbers that say: this row cannot stand in this table."""
+_UNTOLD = 1105
+"""Of ``BINLOG``: for every reason that has no number of its own, whatever it was."""
+
 _STOP = frozenset(
-    {1044, 1049, 1054, 1105, 1142, 1143, 1146, 1197, 1227, 1535, 1609, 1677, 1678, 1782, 1840, 3085}
+    {1044, 1049, 1054, 1142, 1143, 1146, 1197, 1227, 1535, 1609, 1677, 1678, 1782, 1840, 3085}
 )
 """Numbers that will not go away by themselves and do not concern one row."""
 
@@ -185,6 +189,18 @@ class Session:
         rows = await self.query(sql)
         return rows[0][0] if rows else None
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """A transaction around a block: committed at its end, undone when anything is raised."""
+        await self.query(b"BEGIN")
+        try:
+            yield
+            await self.query(b"COMMIT")
+        except BaseException:
+            if not self.closed:
+                await self.rollback()
+            raise
+
     async def rollback(self) -> None:
         """Undo the transaction; a session that cannot is closed."""
         try:
@@ -230,6 +246,15 @@ def translate(error: Exception, server: str) -> _Translated:
         return _Translated(
             Refused(what, "check the account: `meshnode init --print-grants` shows what it needs"),
             lost=True,
+        )
+    if code == _UNTOLD:
+        return _Translated(
+            Halt(
+                f"{what} (all that MySQL says of rows that it does not take: a table was changed at"
+                " this moment and they do not fit it, or the account may not write it)",
+                "it is tried again by itself, and a definition that differs is named then; if this"
+                " stays, `meshnode doctor` names the grants that are missing",
+            )
         )
     if code in _STOP:
         return _Translated(

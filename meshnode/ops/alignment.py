@@ -65,9 +65,14 @@ def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) 
     ``seed`` is the region whose unversioned rows win.
     """
     rows = {region: state for region, state in states.items() if state.row is not None}
-    if not rows:
-        return NOTHING
     top = max(state.version for state in states.values())
+    if not rows:
+        if top.ts > since_us or len({state.tombstone for state in states.values()}) == 1:
+            return NOTHING
+        # Deleted where triggers stood, before the stream began: an insert elsewhere, under a clock
+        # that is behind, would lose to a delete that only this region knows.
+        holder = min(region for region, state in states.items() if state.tombstone == top)
+        return Decision(Action.LIFT_TOMBSTONE, holder, top, top)
     alike = len({(state.row, state.digest) for state in rows.values()}) == 1
     if alike and len(rows) == len(states) and all(s.row == top for s in rows.values()):
         return NOTHING

@@ -1,8 +1,8 @@
 """Checks of the server: its variables, its clock, and whose server it is."""
 
 import time
-from dataclasses import dataclass
 
+from meshnode.core.settings import SETTINGS, Setting
 from meshnode.mysql import bookkeeping as texts
 from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
@@ -14,75 +14,30 @@ CLOCK_SKEW_US = 500_000
 PACKET_BYTES = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A variable that must have one value.  ``durable`` ones may differ in a lab."""
-
-    name: str
-    variable: str
-    value: str
-    why: str
-    durable: bool = False
-
-
-_VARIABLES = (
-    _Wanted("log-bin", "log_bin", "ON", "without a binlog no change can be published"),
-    _Wanted("binlog-format", "binlog_format", "ROW", "statements cannot be published"),
-    _Wanted("binlog-row-image", "binlog_row_image", "FULL", "rows would lack columns"),
-    _Wanted(
-        "binlog-row-metadata", "binlog_row_metadata", "FULL", "rows would not name their columns"
-    ),
-    _Wanted(
-        "binlog-row-value-options",
-        "binlog_row_value_options",
-        "",
-        "JSON values would be logged in part",
-    ),
-    _Wanted(
-        "binlog-transaction-compression",
-        "binlog_transaction_compression",
-        "OFF",
-        "applied transactions would be compressed a second time, and read to their end",
-    ),
-    _Wanted("gtid-mode", "gtid_mode", "ON", "without GTIDs a stream cannot be taken up again"),
-    _Wanted(
-        "sync-binlog", "sync_binlog", "1", "a power cut takes back what peers have applied", True
-    ),
-    _Wanted(
-        "flush-log-at-commit",
-        "innodb_flush_log_at_trx_commit",
-        "1",
-        "a power cut takes back what peers have applied",
-        True,
-    ),
-    _Wanted("read-only", "read_only", "OFF", "nothing could be applied"),
-    _Wanted("super-read-only", "super_read_only", "OFF", "nothing could be applied"),
-)
-
-
-def _variable_check(wanted: _Wanted) -> None:
+def _setting_check(setting: Setting) -> None:
     async def function(context: Context) -> list[Finding]:
         # A variable that the server does not have cannot have the wrong value.
-        found = context.variables.get(wanted.variable, wanted.value)
-        if found.upper() == wanted.value:
+        found = context.variables.get(setting.variable, setting.value)
+        if setting.fits(found):
             return []
-        level = Level.WARN if wanted.durable and context.lab else Level.REFUSE
-        remedy = f"SET PERSIST {wanted.variable} = {wanted.value or repr('')}"
-        if wanted.variable in ("log_bin", "gtid_mode"):
-            remedy = f"start the server with {wanted.variable} = {wanted.value}"
+        level = Level.WARN if setting.durable and context.lab else Level.REFUSE
         return [
             context.finding(
-                wanted.name, level, wanted.variable, f"is {found!r}: {wanted.why}", remedy
+                setting.check,
+                level,
+                setting.variable,
+                f"is {found!r}: {setting.why}",
+                setting.remedy,
             )
         ]
 
-    REGISTRY[wanted.name] = Check(
-        wanted.name, f"{wanted.variable} is {wanted.value or 'empty'}", function
+    REGISTRY[setting.check] = Check(
+        setting.check, f"{setting.variable} is {setting.value or 'empty'}", function
     )
 
 
-for _wanted in _VARIABLES:
-    _variable_check(_wanted)
+for _setting in SETTINGS:
+    _setting_check(_setting)
 
 
 @check("binlog-filter", "no binlog-do-db or binlog-ignore-db")
@@ -273,8 +228,8 @@ def history(region: str, published: GtidSet, executed: GtidSet, purged: GtidSet)
                 region,
                 "gtid_executed",
                 f"lacks {lost}, which is published: the server has lost commits",
-                "peers have those rows; docs/LIMITS.md (a server that lost commits) says how to "
-                "get them back",
+                "peers have those rows; docs/OPERATING.md, 'A server that lost commits', says how "
+                "to get them back",
             )
         )
     gone = purged.subtract(published)
@@ -286,7 +241,7 @@ def history(region: str, published: GtidSet, executed: GtidSet, purged: GtidSet)
                 region,
                 "gtid_purged",
                 f"covers {gone}, which is not published: those changes are gone from the binlog",
-                "docs/LIMITS.md (a purged position) says how to bring the region back",
+                "docs/OPERATING.md, 'A purged position', says how to bring the region back",
             )
         )
     return found

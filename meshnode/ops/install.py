@@ -24,7 +24,7 @@ from meshnode.core.shape import Shape, Unfit, compare
 from meshnode.errors import Refused, Retry
 from meshnode.mysql import bookkeeping, catalog, control
 from meshnode.mysql.schema import digest
-from meshnode.ops import install_data, install_steps, table_rules
+from meshnode.ops import install_data, install_steps, rejoin, table_rules
 from meshnode.ops.install_data import RefusedKey
 from meshnode.ops.install_steps import Statement
 from meshnode.topology import Region, Topology
@@ -99,6 +99,9 @@ async def init(
         for name in tables:
             for site in sites:
                 await work.run(site, await install_steps.table(site.control, *name))
+        every = not dry_run and len(sites) == len(topology.regions)
+        if every and seed_from is not None:
+            await rejoin.rejoin(sites, tables, seed_from, report)
         for name in tables:
             for site in sites:
                 await work.run(
@@ -108,7 +111,7 @@ async def init(
             for site in sites:
                 await work.run(site, await install_steps.activation(site.control, *name))
         result.left += _left(topology, sites, tables, dry_run)
-        if not dry_run and len(sites) == len(topology.regions):
+        if every:
             await _compare(sites, tables, seed_from, result, report)
         return result
 

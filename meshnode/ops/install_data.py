@@ -352,7 +352,8 @@ class _Lifter:
             tombstones = tombstone_table(shape.schema, shape.table)
             buried, busy = await self._lock(tombstones, graves)
             for lift in buried:
-                stamp = self._stamp(lift, now)
+                # Not the present time: a client may have inserted the key since it was looked at.
+                stamp = self._stamp(lift, 0)
                 await connection.execute(
                     f"UPDATE {tombstones} SET {TS_COLUMN} = {stamp.ts},"
                     f" {ORIGIN_COLUMN} = {stamp.origin} WHERE {self._reader.among([lift.values])}"

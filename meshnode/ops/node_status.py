@@ -62,6 +62,8 @@ class NodeStatus:
             return [f"the region is not claimed yet{because}"]
         tailer, heart = states["tailer"], states["heart"]
         found = _standing(tailer)
+        if self.board.hold.reason:
+            found.append(f"nothing is published: {self.board.hold.reason}")
         if heart.state != "running" and _age(heart) > MOMENT_SECONDS:
             found.append(f"heart {heart.state}" + (f": {heart.reason}" if heart.reason else ""))
             return found

@@ -22,70 +22,43 @@ What every store promises:
   back, or goes back to a mark; nothing is retried here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from meshnode.core.change import Marker, Mended, NetKey, Table
-from meshnode.core.mend import LateTombstone, Lift
+from meshnode.core.change import Marker, Mended, NetKey, Table, Transaction
+from meshnode.core.mend import LateTombstone, Lift, Restamped
 from meshnode.core.plan import Plan, Work
 from meshnode.core.resolve import Local
 from meshnode.core.runs import Segment, Touched
+from meshnode.core.shape import Shape
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import Item
-from meshnode.store.values import Definition, Fence, Letters, Pause, Progress, Tail, Unable
+from meshnode.store.keeping import Beating, Counting, Gardening
+from meshnode.store.session import Session
+from meshnode.store.values import (
+    Decisions,
+    Definition,
+    Fence,
+    History,
+    Letter,
+    Log,
+    Member,
+    Progress,
+    Unable,
+    Waiting,
+)
 
 
-class Session(Protocol):
-    """One connection of one actor; not for use by two tasks at once."""
+class Writing(Session, Protocol):
+    """A session that carries out plans.
 
-    server: str
-    """The name of the region's server, for messages."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is gone: then every call raises `Retry`."""
-        ...
-
-    async def keep_alive(self) -> None:
-        """Say something if nothing was said for a while: servers end idle sessions."""
-        ...
-
-    async def pauses(self) -> dict[int, Pause]:
-        """The peers whose stream an operator holds, by region id."""
-        ...
-
-    def close(self) -> None:
-        """Drop the connection at once; the store rolls back.  Repeatable."""
-        ...
-
-
-class Applying(Session, Protocol):
-    """The session of an applier.
-
-    An apply transaction is ``begin``, then ``lock``, ``standing``, ``write``, ``look``,
-    ``record`` for each plan, then ``commit``.  What the core decides stands between ``lock`` and
-    ``standing``.
+    A transaction, once it is open, is ``lock``, ``standing``, ``write``, ``look``, ``record`` for
+    each plan, then ``commit``.  What the core decides stands between ``lock`` and ``standing``.
     """
-
-    async def progress(self, origin: int) -> Progress | None:
-        """The row of ``origin`` in ``applied``; ``None`` where there is none."""
-        ...
-
-    async def definition(self, table: Table) -> Definition:
-        """How ``table`` stands here now; outside a transaction."""
-        ...
 
     async def learn(self, keys: Iterable[tuple[Table, bytes]]) -> None:
         """Learn the canonical forms of character keys (``Table.folds``); outside a transaction."""
-        ...
-
-    async def begin(self, format: bytes, fence: Fence) -> bool:
-        """Open a transaction with ``fence``; False if the row is not ours to move.
-
-        ``format`` is the format description that the images follow, empty if there are none.
-        The transaction is open in either case.
-        """
         ...
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> Mapping[NetKey, Local]:
@@ -119,6 +92,34 @@ class Applying(Session, Protocol):
         """Write the records of conflicts that the plan owes; ``images`` are those of `standing`."""
         ...
 
+    async def commit(self) -> None:
+        """Make the transaction last."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo the transaction; a session that cannot is closed.  Raises nothing."""
+        ...
+
+
+class Applying(Writing, Protocol):
+    """The session of an applier; an apply transaction begins with its fence."""
+
+    async def progress(self, origin: int) -> Progress | None:
+        """The row of ``origin`` in ``applied``; ``None`` where there is none."""
+        ...
+
+    async def definition(self, table: Table) -> Definition:
+        """How ``table`` stands here now; outside a transaction."""
+        ...
+
+    async def begin(self, format: bytes, fence: Fence) -> bool:
+        """Open a transaction with ``fence``; False if the row is not ours to move.
+
+        ``format`` is the format description that the images follow, empty if there are none.
+        The transaction is open in either case.
+        """
+        ...
+
     def prepare(self, segments: Sequence[Segment], tables: Sequence[Touched]) -> object:
         """All that `straight` has to say about these runs; nothing is said yet.
 
@@ -149,14 +150,6 @@ class Applying(Session, Protocol):
         """Undo what was written since the mark; the locks may stay."""
         ...
 
-    async def commit(self) -> None:
-        """Make the transaction last."""
-        ...
-
-    async def rollback(self) -> None:
-        """Undo the transaction; a session that cannot is closed.  Raises nothing."""
-        ...
-
 
 class Mending(Session, Protocol):
     """The session of the mender: small local transactions that make the stream true.
@@ -166,7 +159,14 @@ class Mending(Session, Protocol):
     """
 
     async def held(self) -> dict[Marker, Mended]:
-        """What waits in ``mend`` to be lifted, with what it had replaced."""
+        """What waits in ``mend`` to be lifted, with what it had replaced.
+
+        Rows whose stamp nobody has seen are not among them.
+        """
+        ...
+
+    async def late(self) -> dict[Marker, Stamp]:
+        """The late tombstones that wait in ``mend``."""
         ...
 
     async def table(self, digest: str) -> Table | None:
@@ -186,10 +186,14 @@ class Mending(Session, Protocol):
     async def lift(
         self, lifts: Sequence[Lift], fde: bytes, promised: Callable[[], int], hold: bool = True
     ) -> None:
-        """Lift rows; each lift gets its fate.  What stays locked goes to ``mend`` (``hold``).
+        """Lift rows; each lift gets its fate.  What stays locked goes to ``mend``.
 
         A row that carries another stamp than the one seen is overtaken, and a record of it is
-        written, but for a lift over a tombstone.  ``fde`` is the server's format description.
+        written, but for a lift over a tombstone; so is one that waits in ``mend`` and whose place
+        a later version of its key takes, there or in the stream.  A version has left ``mend`` when
+        it is lifted or overtaken.  Without ``hold`` the lifts are what waits there: one that
+        another session has settled meanwhile gets no fate.  ``fde`` is the server's format
+        description.
         """
         ...
 
@@ -205,81 +209,140 @@ class Mending(Session, Protocol):
         ...
 
 
-class Beating(Session, Protocol):
-    """The session of the heart; times in microseconds since 1970, by the server's clock."""
+class Stream(Protocol):
+    """What a server logs, from one place on."""
 
-    async def promised(self) -> int:
-        """The frontier in the heartbeat row: what this region has promised so far."""
+    async def read(self, most: int) -> list:
+        """The next packets, as many as are here, one to ``most``; waits for the first."""
         ...
 
-    async def clock(self) -> int:
-        """The server's time."""
+    def close(self) -> None:
+        """Drop the connection at once."""
         ...
 
-    async def oldest_open(self, now: int) -> int | None:
-        """When the oldest open transaction of a client began; ``None`` if there is none.
 
-        Where that cannot be found out, as long ago as a frontier ever waits for one.
+class Notices(Protocol):
+    """What the bookkeeping's own rows and definitions tell of ``region`` as they pass.
+
+    ``epoch``: the highest one that was seen; ``definitions`` counts statements that may have
+    changed a replicated table.
+    """
+
+    region: str
+    epoch: int
+    definitions: int
+
+
+class Assembler(Protocol):
+    """Makes transactions of packets."""
+
+    notices: Notices
+
+    def feed(self, packets: Sequence) -> Iterator[Transaction]:
+        """The local transactions that end in ``packets``; `Halt` where one cannot be streamed.
+
+        What the mesh itself applied and what was decided to be skipped is left out.
         """
         ...
 
-    async def beat(self, epoch: int, tail: Tail, now: int, promise: int, body: str) -> bool:
-        """Write ``tail`` into ``member`` and a beat into the heartbeat row, in one transaction.
 
-        False, and nothing is written, where ``member`` has another epoch.
+class Claiming(Mending, Protocol):
+    """The session of the origin: it takes the region's stream over, and then mends it."""
+
+    async def member(self) -> Member:
+        """The row of ``member``; `Refused` where the region was never initialised."""
+        ...
+
+    async def end_others(self) -> None:
+        """End the account's other sessions; what they had not committed is rolled back."""
+        ...
+
+    async def raise_epoch(self, found: Callable[[int], None]) -> int:
+        """Raise the epoch in ``member`` and in every row of ``applied``; the new one.
+
+        In one transaction, which gives the region its incarnation if it has none yet.  ``found``
+        gets the epoch that stood there, under its lock; nothing lasts of it if that raises.
         """
         ...
 
-    async def tell(self, epoch: int, now: int, body: str) -> None:
-        """Write a beat that promises nothing new, if ``member`` has ``epoch``."""
+    async def decisions(self) -> Decisions:
+        """What operators have decided about this region's stream until now."""
+        ...
+
+    async def history(self) -> History:
+        """What the server has executed and purged."""
+        ...
+
+    async def open_log(
+        self,
+        after: str,
+        tables: Sequence[tuple[str, str]],
+        skipped: Sequence[str],
+        part_bytes: Callable[[], int],
+    ) -> Log:
+        """Read all that was logged and is not in ``after`` (GTIDs), on a connection of its own.
+
+        ``tables`` are replicated at that place already, others join on their way; transactions
+        ``skipped`` are left out; a huge one comes in parts of about ``part_bytes()``.
+        """
         ...
 
 
-class Gardening(Session, Protocol):
-    """The session of the gardener."""
+class Resolving(Writing, Mending, Protocol):
+    """The session of the resolver: it works off what was held back and what was set aside.
 
-    async def frontiers(self) -> dict[int, int]:
-        """The frontier applied from each peer, by region id."""
+    A replay is a transaction of plans like those of an applier, begun with `begin_replay`.
+    """
+
+    async def definitions(self) -> object:
+        """Something that changes whenever a column of a replicated table does."""
         ...
 
-    async def parked(self) -> list[int]:
-        """The times of all rows that wait in ``dead_letter``."""
+    async def waiting(self, most: int) -> list[Waiting]:
+        """Entries of ``mend``, in no order, so that none keeps the others waiting for ever."""
         ...
 
-    async def digests(self) -> list[str]:
-        """The digests of all replicated tables."""
+    async def rows_below(self, late: Sequence[LateTombstone]) -> list[Lift]:
+        """Own rows that these tombstones stand above, as lifts; `Busy` if one is locked."""
         ...
 
-    async def any_stable(self, digest: str, limit: int) -> bool:
-        """Whether the table has a tombstone with a time at or below ``limit``."""
+    async def forget(self, entries: Sequence[Waiting]) -> None:
+        """Take entries out of ``mend``, where they still are as they were read."""
         ...
 
-    async def note_limit(self, limit: int) -> None:
-        """Say in ``member`` that tombstones up to ``limit`` may be gone.  Committed at once."""
+    async def shape(self, table: Table) -> Shape | None:
+        """How ``table`` stands here now; ``None`` if it does not exist."""
         ...
 
-    async def drop_stable(self, digest: str, limit: int, rows: int) -> int:
-        """Drop at most ``rows`` tombstones up to ``limit``; how many went.  Committed at once."""
+    async def version(self, table: Table, key: bytes) -> Stamp | None:
+        """The greatest stamp of row and tombstone; ``None`` where that cannot be said now."""
         ...
 
-    async def forget(self, days: int, rows: int) -> None:
-        """Delete closed letters and records older than ``days``, at most ``rows`` of each."""
+    async def to_replay(self, most: int) -> list[Letter]:
+        """The first letters that are to be replayed."""
         ...
 
-
-class Counting(Session, Protocol):
-    """The session of the census."""
-
-    async def letters(self) -> list[Letters]:
-        """The letters that are not closed."""
+    async def parked(self, most: int, after: int) -> list[Letter]:
+        """The first letters with a number above ``after`` whose row could not stand here."""
         ...
 
-    async def waiting(self) -> int:
-        """How many keys wait to be mended."""
+    async def begin_replay(self, letter: Letter, epoch: int) -> bool:
+        """Open a transaction for ``letter``; False if the region is not under ``epoch``.
+
+        The tailer knows it for one of the mesh's own.  It is open in either case.
+        """
         ...
 
-    async def tombstones(self) -> dict[str, int]:
-        """About how many tombstones there are, by table; no table is read through."""
+    async def replayed(self, letter: Letter) -> None:
+        """Close ``letter`` in the open transaction."""
+        ...
+
+    async def refused(self, letter: Letter, why: str) -> None:
+        """Leave ``letter`` to an operator, unless one has decided about it meanwhile."""
+        ...
+
+    async def overtaken(self, letter: Letter) -> None:
+        """Close ``letter``, whose key has gone on, unless it was to be replayed meanwhile."""
         ...
 
 
@@ -294,6 +357,14 @@ class Store(Protocol):
         """A session for the applier ``name``."""
         ...
 
+    def claiming(self, restamped: Restamped) -> AbstractAsyncContextManager[Claiming]:
+        """A session for the origin; its lifts and the resolver's share ``restamped``."""
+        ...
+
+    def resolving(self, restamped: Restamped) -> AbstractAsyncContextManager[Resolving]:
+        """A session for the resolver."""
+        ...
+
     def beating(self) -> AbstractAsyncContextManager[Beating]:
         """A session for the heart."""
         ...
@@ -303,5 +374,5 @@ class Store(Protocol):
         ...
 
     def counting(self) -> AbstractAsyncContextManager[Counting]:
-        """A session for the census."""
+        """A session for the census, or for who watches the settings."""
         ...

@@ -1,13 +1,22 @@
-"""The values that the store port takes and gives (see :mod:`meshnode.store.port`)."""
+"""The values that the store port takes and gives (see :mod:`meshnode.store.port`).
+
+Sets of GTIDs are texts here, as MySQL writes them.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
+from meshnode.core.change import Table
 from meshnode.core.check import Incoming
+from meshnode.core.mend import LateTombstone, Lift
 from meshnode.core.shape import Shape
+from meshnode.core.wire import Entry
 from meshnode.errors import MeshError
+
+if TYPE_CHECKING:
+    from meshnode.store.port import Assembler, Stream
 
 
 class Mark(NamedTuple):
@@ -90,6 +99,84 @@ class Tail(Struct):
     gtids: str = ""
     frontier: int = 0
     epoch: int = 0
+
+
+class Member(NamedTuple):
+    """The row of ``member``: who this region is, and how far its stream is known.
+
+    ``incarnation``: microseconds since 1970 when it began, 0 before its first start.
+    """
+
+    mesh: str
+    region: int
+    incarnation: int
+    epoch: int
+    tail: Tail
+
+
+class Joined(NamedTuple):
+    """A replicated table, and what its server had executed before it joined."""
+
+    schema: str
+    table: str
+    since: str
+
+
+class Decisions(NamedTuple):
+    """What operators have decided about a region's stream.
+
+    ``tables`` that are replicated, by name; ``skipped``: transactions to be left out.
+    """
+
+    tables: list[Joined]
+    skipped: list[str]
+
+
+class History(NamedTuple):
+    """What a server has executed, and what of it its binary log does not have any more."""
+
+    executed: str
+    purged: str
+
+
+class Log(NamedTuple):
+    """A region's binary log from one place on.
+
+    ``stream`` gives its packets, of which ``assembler`` makes transactions.  ``known``: the tables
+    that it has met so far, by digest; it grows.
+    """
+
+    stream: "Stream"
+    assembler: "Assembler"
+    known: dict[str, Table]
+
+
+class Waiting(NamedTuple):
+    """An entry of ``mend``: ``work`` is None where its table is gone.
+
+    ``entry`` is the store's own name for it, as it was read.
+    """
+
+    work: Lift | LateTombstone | None
+    entry: object
+
+
+class Letter(NamedTuple):
+    """A row that was set aside, of item ``seq`` of ``origin``, with what a replay needs.
+
+    ``format`` is the format description that ``image`` follows; without an image it was removed.
+    Where the letter cannot be read ``flaw`` says why, and there is no table and no entry.
+    """
+
+    number: int
+    origin: int
+    seq: int
+    tx_id: str
+    table: Table | None = None
+    entry: Entry | None = None
+    image: bytes | None = None
+    format: bytes = b""
+    flaw: str = ""
 
 
 class Letters(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 from bus_harness import REGION, SOON, Harness, WanHarness
 from kafka_harness import KafkaHarness
 from memory_harness import MemoryHarness
-from store_harness import PEERS, Memory, Real, Region_
+from store_harness import PEERS, Memory, Region_, real_region
 
 from meshnode.bus.port import BusReader, BusWriter
 from meshnode.lab.broker import Broker
@@ -94,12 +94,6 @@ def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
     finally:
         pool.close()
-
-
-async def real_region(server: Server) -> Real:
-    made = Real(server)
-    await made.connect()
-    return made
 
 
 @pytest.fixture(params=["memory", "mysql"])

@@ -9,19 +9,16 @@ import asyncio
 import base64
 import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 
-from virtual.applying import Applied, applied_name
+from virtual.bookkeeping import HEARTBEAT, MEMBER, Applied, Parked, applied_name, install
 from virtual.clients import Client
 from virtual.database import DUPLICATE, Database, row_name, tomb_name
-from virtual.housekeeping import HEARTBEAT, MEMBER, MemberRow
-from virtual.mending import MemoryMending
 from virtual.rows import Stamp, number_of, number_table, value_of, wire_key
 from virtual.store import MemoryStore
 
@@ -31,13 +28,10 @@ from meshnode.core.plan import Ancestry, Work, make_plan
 from meshnode.core.wire import Beat
 from meshnode.errors import MeshError, RowError
 from meshnode.mysql.control import Control, code_of, connect_to
-from meshnode.mysql.lookup import read_collations
-from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.restamp import format_description
 from meshnode.mysql.schema import tombstone_table
 from meshnode.mysql.store import MysqlStore
-from meshnode.store.port import Applying
+from meshnode.store.port import Applying, Claiming, Resolving
 from meshnode.store.values import Fence, Mark, Tail
 from meshnode.topology import MysqlAddress, Region
 
@@ -65,10 +59,7 @@ class Memory:
     def __init__(self) -> None:
         self.database = Database(lambda: 1_700_000_000_000_000)
         self.database.tables[TABLE.digest] = TABLE
-        for peer in PEERS:
-            self.database.records[applied_name(peer)] = Applied(epoch=EPOCH)
-        self.database.records[MEMBER] = MemberRow(EPOCH)
-        self.database.records[HEARTBEAT] = Beat(0, 0, 0, "{}")
+        install(self.database, OWN, PEERS, EPOCH)
         self.store = MemoryStore("home", self.database)
 
     async def client(self) -> Any:
@@ -89,18 +80,32 @@ class Memory:
 
     async def letters(self) -> list[tuple[int, int]]:
         return [
-            (number_of(each.row.incoming.entry.key), getattr(each.row.error, "code", 0))
-            for each in self.database.notes["letter"]
+            (number_of(each.row.incoming.entry.key), each.code)
+            for each in self.database.records.values()
+            if isinstance(each, Parked)
         ]
+
+    async def states(self) -> list[tuple[int, str, str]]:
+        """The letters' keys, states and notes."""
+        return [
+            (number_of(each.row.incoming.entry.key), each.state, each.note)
+            for each in self.database.records.values()
+            if isinstance(each, Parked)
+        ]
+
+    async def skip(self, tx_id: str) -> None:
+        """Do what an operator does who leaves a transaction out."""
+        self.store.skipped.add(tx_id)
+
+    async def epochs(self) -> list[int]:
+        """The epoch in ``member``, and those of the peers in ``applied``."""
+        records = self.database.records
+        return [records[name].epoch for name in (MEMBER, *map(applied_name, PEERS))]
 
     async def beat(self) -> tuple[int, int, int, Tail]:
         """Number, time and frontier of the heartbeat row, and the tail in ``member``."""
         row: Beat = self.database.records[HEARTBEAT]
         return row.beat, row.wall_us, row.frontier, self.database.records[MEMBER].tail
-
-    def mending(self) -> Any:
-        """A mender's session."""
-        return self.store.opened(MemoryMending(self.store, OWN, Restamped()))
 
     async def waiters(self) -> int:
         """How many transactions wait for a lock."""
@@ -127,7 +132,8 @@ class Real:
     def __init__(self, server: Any) -> None:
         self.server = server
         region = Region(id=OWN, name="home", mysql=MysqlAddress(server.host, server.port))
-        self.store = MysqlStore(region, Account("mesh_apply", server.password), set())
+        apply, tail = (Account(f"mesh_{role}", server.password) for role in ("apply", "tail"))
+        self.store = MysqlStore(region, apply, tail, set())
         self._clients: list[MysqlClient] = []
 
     async def connect(self) -> None:
@@ -140,7 +146,7 @@ class Real:
             "DELETE FROM meshnode.dead_letter",
             "DELETE FROM meshnode.paused",
             "DELETE FROM meshnode.mend",
-            f"UPDATE meshnode.member SET epoch = {EPOCH}",
+            f"UPDATE meshnode.member SET epoch = {EPOCH}, incarnation = 0",
             "UPDATE meshnode.heartbeat SET beat = 0, wall_us = 0, frontier = 0",
             f"UPDATE meshnode.applied SET seq = 0, epoch = {EPOCH}, incarnation = 0,"
             " position = '', frontier = 0, stream_epoch = 0, heard_us = 0, commit_us = 0",
@@ -188,6 +194,28 @@ class Real:
             )
         )
 
+    async def states(self) -> list[tuple[int, str, str]]:
+        return list(
+            await self.sql.rows(
+                "SELECT CAST(row_key->>'$.id' AS SIGNED), state, note FROM meshnode.dead_letter"
+                " ORDER BY id"
+            )
+        )
+
+    async def skip(self, tx_id: str) -> None:
+        await self.sql.execute(
+            "INSERT INTO meshnode.dead_letter (at, origin, seq, tx_id, ts, stamp_origin, code,"
+            " cause, body, state) VALUES (UTC_TIMESTAMP(6), %s, 0, %s, 0, 0, 0, '', '', 'skipped')",
+            (OWN, tx_id),
+        )
+
+    async def epochs(self) -> list[int]:
+        rows = await self.sql.rows("SELECT epoch FROM meshnode.applied ORDER BY origin")
+        return [
+            await self.sql.value("SELECT epoch FROM meshnode.member"),
+            *(row[0] for row in rows),
+        ]
+
     async def beat(self) -> tuple[int, int, int, Tail]:
         row = await self.sql.row("SELECT beat, wall_us, frontier FROM meshnode.heartbeat")
         tail = await self.sql.row(
@@ -195,12 +223,6 @@ class Real:
             " FROM meshnode.member"
         )
         return *row, Tail(*tail)
-
-    @asynccontextmanager
-    async def mending(self) -> AsyncIterator[MenderSession]:
-        async with self.store.session("mender") as session:
-            lookups = Lookups(await read_collations(session))
-            yield MenderSession(session, OWN, lookups, session.max_packet, Restamped())
 
     async def waiters(self) -> int:
         """How many transactions wait for a lock."""
@@ -257,7 +279,24 @@ def _format() -> bytes:
     return base64.b64decode(found[1])
 
 
+async def real_region(server: Any) -> Real:
+    """The region of ``server``, connected and empty."""
+    made = Real(server)
+    await made.connect()
+    return made
+
+
 Region_ = Memory | Real
+
+
+def claiming(region: Region_) -> AbstractAsyncContextManager[Claiming]:
+    """The session of an origin, which is the mender's, too."""
+    return region.store.claiming(Restamped())
+
+
+def resolving(region: Region_) -> AbstractAsyncContextManager[Resolving]:
+    """The session of a resolver."""
+    return region.store.resolving(Restamped())
 
 
 def fence(

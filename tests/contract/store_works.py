@@ -1,8 +1,19 @@
 """Works of a peer for the store suites: one row each, and a transaction to apply them in."""
 
 from store_harness import TABLE, Region_, fence
-from virtual.rows import Stamp, deleted, transaction_of, updated, wire_key, work_of, written
+from virtual.rows import (
+    ZERO,
+    Stamp,
+    deleted,
+    image,
+    transaction_of,
+    updated,
+    wire_key,
+    work_of,
+    written,
+)
 
+from meshnode.core.mend import Lift, Reason
 from meshnode.core.plan import Ancestry, Plan, Work, make_plan
 from meshnode.store.port import Applying
 
@@ -22,6 +33,12 @@ def update(key: int, base: Stamp, stamp: Stamp, value: str = "up") -> Work:
 def delete(key: int, base: Stamp, stamp: Stamp) -> Work:
     tx = transaction_of(deleted(TABLE, (key, base, "in")), tombs=((key, stamp),))
     return work_of(tx, own=stamp.origin)
+
+
+def lift(key: int, seen: Stamp, base: Stamp = ZERO, reason: Reason = Reason.PROMISE) -> Lift:
+    """A lift of a row of this region."""
+    shown = image(key, seen, "in")
+    return Lift(TABLE, wire_key(key), seen, base, False, reason, (shown, 0, len(shown)))
 
 
 def at(key: int) -> tuple:

@@ -1,10 +1,12 @@
-"""What every store promises the heart and the gardener (see `meshnode/store/port.py`)."""
+"""What every store promises the heart, the gardener and the census (`meshnode/store/port.py`)."""
 
 import pytest
 from steps import TRX_LOOK_SECONDS, until
-from store_harness import EPOCH, TABLE, Region_, applied, fence
+from store_harness import EPOCH, TABLE, Region_, applied, claiming, fence
 from store_works import NEW, NEWER, OLD, delete, insert, opened
+from virtual.rows import wire_key
 
+from meshnode.core.mend import LateTombstone
 from meshnode.core.wire import Item
 from meshnode.errors import Busy, Retry, RowError
 from meshnode.store.values import Tail, Unable
@@ -85,6 +87,41 @@ async def test_the_gardener_knows_how_far_peers_and_parked_rows_have_come(
         assert sorted(await gardener.parked()) == [NEW.ts, NEWER.ts]
         await gardener.forget(30, 1000)
         assert len(await gardener.parked()) == 2
+
+
+async def test_the_census_counts_what_is_not_settled(region: Region_) -> None:
+    await applied(region, *(insert(key) for key in (1, 2, 3)))
+    await applied(region, delete(3, OLD, NEW))
+    async with (
+        region.store.applying("a") as session,
+        claiming(region) as mender,
+        region.store.counting() as census,
+    ):
+        assert (await census.letters(), await census.waiting()) == ([], 0)
+        await mender.hold_late(LateTombstone(TABLE, wire_key(1), NEW))
+        await opened(region, session)
+        rows = [
+            Unable(insert(1, NEWER).incoming[0], RowError("3819: no", 3819)),
+            Unable(insert(2, NEW).incoming[0], RowError("3819: no", 3819)),
+            Unable(insert(3, NEW).incoming[0], Busy("3572: locked")),
+        ]
+        await session.park(rows, Item(5, 0, "tx:5", 0), 2, region.format)
+        await session.commit()
+        await region.skip("tx:9")
+        assert await census.waiting() == 1
+        assert sorted(await census.letters()) == [
+            ("open", "shop.t", 2, NEW.ts),
+            ("replay", "shop.t", 1, NEW.ts),
+            ("skipped", None, 1, 0),
+        ]
+        estimates = await census.tombstones()
+        assert list(estimates) == ["shop.t"] and estimates["shop.t"] >= 0
+
+
+async def test_settings_are_told_as_the_server_has_them(region: Region_) -> None:
+    async with region.store.counting() as census:
+        wanted = ["gtid_mode", "log_bin", "no_such_setting"]
+        assert await census.settings(wanted) == {"gtid_mode": "ON", "log_bin": "ON"}
 
 
 async def test_a_closed_session_answers_nothing(region: Region_) -> None:

@@ -13,9 +13,8 @@ from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import real_region
 from races import Script, apply_script, client_script, run
-from store_harness import Memory, Region_, applied
+from store_harness import Memory, Region_, applied, real_region
 from store_works import delete, insert, update
 from virtual.rows import Stamp
 

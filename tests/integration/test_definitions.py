@@ -8,8 +8,8 @@ MySQL takes the rows all the same and writes other values.
 import pytest
 from steps import run, running, sees, until, waits
 
-from meshnode.mysql.leftovers import Leftovers
 from meshnode.mysql.notices import Notices
+from meshnode.mysql.resolver_session import ResolverSession
 
 both = pytest.mark.parametrize("rule", ["on", "off"])
 
@@ -29,7 +29,7 @@ async def always_the_same(self) -> object:
 async def test_the_resolver_notices(servers, tmp_path, monkeypatch, rule) -> None:
     tailers_say_nothing(monkeypatch)
     if rule == "off":
-        monkeypatch.setattr(Leftovers, "definitions", always_the_same)
+        monkeypatch.setattr(ResolverSession, "definitions", always_the_same)
     table = "CREATE TABLE app.t (id INT PRIMARY KEY, c ENUM('a', 'b'))"
     async with running(servers, tmp_path, table) as mesh:
         one, two = mesh.sql
@@ -55,7 +55,7 @@ async def test_a_tailer_that_halts_at_the_statement_notices(
     servers, tmp_path, monkeypatch, rule
 ) -> None:
     """The statement stops the region's own stream, and must reach the appliers all the same."""
-    monkeypatch.setattr(Leftovers, "definitions", always_the_same)
+    monkeypatch.setattr(ResolverSession, "definitions", always_the_same)
     if rule == "off":
         tailers_say_nothing(monkeypatch)
     table = "CREATE TABLE app.t (id INT PRIMARY KEY, a INT, b INT)"

@@ -86,9 +86,11 @@ AIMS: dict[str, dict[str, Any]] = {
     },
     # Tables that join with rows of before.
     "join": {"join": True, "regions": 3, "transactions": 20, "faults": [], "steps": 0},
+    # A table that joins a mesh at work.
+    "later": {"words": 2, "later": True, "join": False, "faults": [], "transactions": 30},
     # Ordinary rows in runs.
     "runs": {
-        "straight": (1,), "apply_most": (20,), "tail_most": (10,), "keys": 5, "wide": 0,
+        "straight": (1,), "words": 0, "apply_most": (20,), "tail_most": (10,), "keys": 5, "wide": 0,
         "mix": {"put": 6, "delete": 1}, "parts": 0.1, "partial": 0,
         "slowness": (0, 5 * MILLISECOND),
     },

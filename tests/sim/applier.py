@@ -19,7 +19,7 @@ from .intake import INCARNATION, Intake, Progress, Ready
 from .journal import Taken
 from .parking import Parking
 from .straight import write_straight
-from .table import TABLE
+from .table import TABLES
 
 SURPRISES, PATIENT_SURPRISES, DUPLICATES = 20, 5, 2
 
@@ -62,7 +62,7 @@ class Applier(Intake, Parking):
             if not pending:
                 yield from self.more(pending)
             batch = self.next_batch(pending, effort)
-            if any(ready.segments for ready in batch):
+            if self.region.straight and any(ready.segments for ready in batch):
                 runs = all(ready.segments or not ready.items for ready in batch)
                 if runs and not left:
                     if (yield from self.straight(batch)):
@@ -167,8 +167,8 @@ class Applier(Intake, Parking):
         huge = batch[0].huge
         items = self.parts_of(huge) if huge else [each for ready in batch for each in ready.items]
         tx.notes = Taken(self.peer, items, [])
-        works = [self.topic.work(item) for item in items if item.entries]
         yield from self.fence(tx, batch[-1].mark)
+        works = [self.topic.work(item) for item in items if item.entries]
         if not works:
             self.database.commit(tx)
             return
@@ -195,8 +195,8 @@ class Applier(Intake, Parking):
 
     def _part(self, tx: Tx, work: Work, effort: Effort, plans: list[Plan]) -> Steps:
         database = self.database
-        if effort.fresh and self.region.straight and eligible(work.item, [TABLE]):
-            segments = prove([work.item], [TABLE])
+        if effort.fresh and self.region.straight and eligible(work.item, TABLES):
+            segments = prove([work.item], TABLES)
             if segments:
                 mark = database.savepoint(tx)
                 try:
@@ -246,17 +246,18 @@ class Applier(Intake, Parking):
 
     def fence(self, tx: Tx, mark: Progress) -> Steps:
         """The first write: it must find the row as this process left it."""
-        record = APPLIED + self.peer
-        yield from self.take(tx, record)
-        found: Progress = self.database.records[record]
+        record, database = APPLIED + self.peer, self.database
+        if not database.acquire(tx, record):
+            yield from self.take(tx, record)
+        found: Progress = database.records[record]
         if not self.stands(found):
-            self.database.rollback(tx)
+            database.rollback(tx)
             yield from self._fenced()
-        self.database.set(
-            tx,
-            record,
-            mark._replace(frontier=max(mark.frontier, found.frontier), own_epoch=found.own_epoch),
+        seq, epoch, position, frontier, heard, _ = mark
+        after = Progress(
+            seq, epoch, position, max(frontier, found.frontier), heard, found.own_epoch
         )
+        database.set(tx, record, after)
 
     def stands(self, found: Progress) -> bool:
         """``WHERE seq = old AND epoch = mine``."""

@@ -17,7 +17,7 @@ from .actor import Actor
 from .clockwork import Steps
 from .database import LOCKING, SHARED, RowError, Surprise, Tx
 from .journal import Loser
-from .table import TABLE, key_of, row_of, rows_of
+from .table import TABLES, key_of, row_of, rows_of
 
 Values = dict[NetKey, int]
 
@@ -27,7 +27,7 @@ class Applying(Actor):
 
     def __init__(self, node) -> None:
         super().__init__(node)
-        self.wide = frozenset((TABLE,)) if node.region.wide else frozenset()
+        self.wide = frozenset(TABLES) if node.region.wide else frozenset()
 
     def outcomes(
         self, tx: Tx, works: Sequence[Work], deep: bool, wait: bool, split: bool

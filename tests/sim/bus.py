@@ -11,7 +11,7 @@ from meshnode.core.check import Incoming, Scanned, check, scan
 from meshnode.core.plan import Work
 from meshnode.core.wire import Item, Record, Sender, decode, encode
 
-from .table import TABLE
+from .table import TABLES
 
 
 class Link:
@@ -59,6 +59,6 @@ class Topic:
 
 
 def checked(item: Item, name: str) -> Work:
-    scanned: list[Scanned] = scan(item, [TABLE], name)
-    incoming: list[Incoming] = check(item, [TABLE], scanned, name)
+    scanned: list[Scanned] = scan(item, TABLES, name)
+    incoming: list[Incoming] = check(item, TABLES, scanned, name)
     return Work(item, scanned, incoming)

@@ -13,7 +13,7 @@ from meshnode.core.stamp import ZERO, Stamp
 
 from .clockwork import Steps
 from .database import Database, Deadlock, Locked, Tx
-from .journal import Told
+from .journal import WORDS, Told
 
 PATIENCE = 5_000_000
 """``innodb_lock_wait_timeout`` of clients, in microseconds."""
@@ -106,7 +106,7 @@ class Client:
         yield from self._lock(tx, key)
         if key not in database.records:
             database.drop_absent(tx, key)
-        if key == to or key not in database.records:
+        if (key < WORDS) != (to < WORDS) or key == to or key not in database.records:
             return
         clock = database.tick()
         yield from self._lock(tx, to)

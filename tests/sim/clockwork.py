@@ -16,11 +16,12 @@ Steps = Generator[int | None, None, object]
 class Process:
     """A generator with its next turn; ``turn`` makes every earlier appointment void."""
 
-    __slots__ = ("alive", "name", "steps", "turn")
+    __slots__ = ("alive", "name", "next", "steps", "turn")
 
     def __init__(self, name: str, steps: Steps) -> None:
         self.name = name
         self.steps = steps
+        self.next = steps.__next__
         self.turn = 0
         self.alive = True
 
@@ -56,7 +57,7 @@ class Clockwork:
 
     def run(self, until: int, most: int) -> bool:
         """Run what is due up to ``until``, at most ``most`` events; whether that was enough."""
-        heap = self._heap
+        heap, watch = self._heap, self.watch
         for _ in range(most):
             if not heap or heap[0][0] > until:
                 self.now = max(self.now, until)
@@ -66,20 +67,20 @@ class Clockwork:
                 continue
             self.now = when
             self.events += 1
-            process.turn = turn + 1
+            process.turn = turn = turn + 1
             self.current = process
             try:
-                delay = next(process.steps)
+                delay = process.next()
             except StopIteration:
                 process.alive = False
-                continue
-            finally:
                 self.current = None
+                continue
+            self.current = None
             if delay is not None:
-                self._made += 1
-                heappush(heap, (when + delay, self._made, process, turn + 1))
-            if self.watch is not None:
-                self.watch()
+                self._made = made = self._made + 1
+                heappush(heap, (when + delay, made, process, turn))
+            if watch is not None:
+                watch()
         return False
 
     @property

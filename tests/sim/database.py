@@ -116,13 +116,14 @@ class Database:
         if tx.over:
             raise Killed
         owner = self.owners.get(record)
-        if owner is tx:
-            return True
-        if owner is not None or record in self.queues:
+        if owner is not None:
+            return owner is tx
+        if record in self.queues:
             return False
-        sharers = self.sharers.get(record)
-        if sharers and (len(sharers) > 1 or sharers[0] is not tx):
-            return False
+        if self.sharers:
+            sharers = self.sharers.get(record)
+            if sharers and (len(sharers) > 1 or sharers[0] is not tx):
+                return False
         self.owners[record] = tx
         tx.locks.append(record)
         return True
@@ -193,11 +194,12 @@ class Database:
         owners, queues = self.owners, self.queues
         for record in tx.locks:
             del owners[record]
-        for record in tx.shares:
-            sharers = self.sharers[record]
-            sharers.remove(tx)
-            if not sharers:
-                del self.sharers[record]
+        if tx.shares:
+            for record in tx.shares:
+                sharers = self.sharers[record]
+                sharers.remove(tx)
+                if not sharers:
+                    del self.sharers[record]
         if queues:
             for record in (*tx.locks, *tx.shares):
                 if record in queues:
@@ -270,11 +272,12 @@ class Database:
 
     def set(self, tx: Tx, record: int, value: object) -> None:
         """Write a record that ``tx`` has acquired; ``None`` deletes it."""
-        tx.undo.append((record, self.records.get(record)))
+        records = self.records
+        tx.undo.append((record, records.get(record)))
         if value is None:
-            self.records.pop(record, None)
+            records.pop(record, None)
         else:
-            self.records[record] = value
+            records[record] = value
 
     def write(self, tx: Tx, key: int, row: Row) -> None:
         """Insert an acquired row."""
@@ -311,7 +314,7 @@ class Database:
     # Transactions
 
     def begin(self, kind: str, node: object = None) -> Tx:
-        tx = Tx(kind, self.clock, node)
+        tx = Tx(kind, self.clockwork.now + self.skew, node)
         self.open[tx] = None
         return tx
 
@@ -375,4 +378,4 @@ class Database:
         for record, _ in tx.undo:
             if record >= MEND:
                 self.leftover()
-                break
+                return

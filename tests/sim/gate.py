@@ -23,17 +23,32 @@ from dataclasses import dataclass, field, fields
 
 from meshnode.errors import MeshError
 
-from . import mutants_applier, mutants_apply, mutants_stamps, mutants_stream, mutants_tailer
+from . import (
+    mutants_applier,
+    mutants_apply,
+    mutants_held,
+    mutants_stamps,
+    mutants_stream,
+    mutants_tailer,
+    mutants_takeover,
+)
 from .journal import Wrong
 from .mutants import MUTANTS, Mutant
 from .mutants_aims import run_one
 from .mutants_survivors import SURVIVORS
+from .run import begin_worker
 
 PROCESSES = 2
+SURVIVOR_BUDGET = 2_000
+"""Schedules of a known survivor."""
+
 CLEAN_CHUNK = 100
 """Schedules with all rules on that one task runs."""
 
-RULES = (mutants_stamps, mutants_tailer, mutants_stream, mutants_apply, mutants_applier)
+RULES = (
+    mutants_stamps, mutants_tailer, mutants_held, mutants_takeover, mutants_stream,
+    mutants_apply, mutants_applier,
+)  # fmt: skip
 """The modules that fill ``MUTANTS``."""
 
 BROKEN = (TypeError, AttributeError, NameError, ImportError)
@@ -88,7 +103,9 @@ def judge(name: str, kills: int = 1, budget: int = 0) -> Verdict:
     mutant = MUTANTS[name]
     verdict = Verdict(name, mutant.rule)
     started = time.process_time()
-    for aim, seed in schedules(mutant, budget or mutant.budget):
+    if not budget:
+        budget = min(mutant.budget, SURVIVOR_BUDGET) if name in SURVIVORS else mutant.budget
+    for aim, seed in schedules(mutant, budget):
         verdict.schedules += 1
         verdict.used[aim] = seed + 1
         with mutant.off():
@@ -119,7 +136,7 @@ def failures(aim: str, seeds: range) -> list[str]:
 @contextmanager
 def workers(processes: int = PROCESSES) -> Iterator[Executor]:
     """Processes that run schedules; what nobody has begun is dropped at the end."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"))
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), begin_worker)
     try:
         yield pool
     finally:

@@ -18,9 +18,14 @@ from meshnode.core.wire import PART, TRANSACTION, Frame, Item
 from .actor import Actor
 from .bus import Link, Topic
 from .clockwork import Process, Steps
-from .table import TABLE
+from .table import TABLES
 
 INCARNATION = 7
+
+
+def about_words(item: Item) -> bool:
+    """Whether the item has rows of the second table."""
+    return any(entry.table for entry in item.entries)
 
 
 class Progress(NamedTuple):
@@ -70,11 +75,12 @@ class Intake(Actor):
     def more(self, pending: deque[Ready]) -> Steps:
         """Wait for the next steps of the stream."""
         region, topic, link = self.region, self.topic, self.link
+        records = topic.records
         if region.weather.back and self.rng.random() < 0.2:
             self.position = max(0, self.position - int(self.rng.random() * region.weather.back))
             self.counts["stream read again"] += 1
         while not pending:
-            if link.cut or self.position >= len(topic) or not region.active:
+            if link.cut or self.position >= len(records) or self.barred():
                 self.asleep = True
                 yield None
                 self.asleep = False
@@ -86,10 +92,19 @@ class Intake(Actor):
             seen = self.clockwork.now - link.latency
             for _ in range(8):
                 place = self.position
-                if place >= len(topic) or topic.arrived[place] > seen:
+                if place >= len(records) or topic.arrived[place] > seen or self.barred():
                     break
                 self.position = place + 1
                 self._read(place, pending)
+
+    def barred(self) -> bool:
+        """Whether the next record is about a table that is not active here yet."""
+        if self.region.knows_words:
+            return False
+        record = self.topic.record(self.position)
+        barred = isinstance(record, Frame) and any(map(about_words, record.items))
+        self.counts["frame waited for its table"] += barred
+        return barred
 
     def _read(self, place: int, pending: deque[Ready]) -> None:
         ledger = self.ledger
@@ -108,7 +123,7 @@ class Intake(Actor):
         last = items[-1].seq
         stretch: list[Item] = []
         for item in items:
-            if self.region.straight and item.kind == TRANSACTION and eligible(item, [TABLE]):
+            if self.region.straight and item.kind == TRANSACTION and eligible(item, TABLES):
                 stretch.append(item)
             else:
                 self._stretch(stretch, place, last, pending)
@@ -121,7 +136,7 @@ class Intake(Actor):
             return
         segments = None
         if sum(len(item.entries) for item in items) >= self.region.straight:
-            segments = prove(items, [TABLE])
+            segments = prove(items, TABLES)
         if segments is None:
             for item in items:
                 self._single(item, place, last, pending)

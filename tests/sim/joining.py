@@ -15,6 +15,7 @@ from meshnode.core.stamp import ZERO, Stamp
 from meshnode.ops.alignment import Action, Decision, State, decide
 
 from .clockwork import Clockwork, Steps
+from .database import Locked
 from .journal import Told
 from .table import Row
 
@@ -28,12 +29,18 @@ RETRY = 1_000_000
 
 
 class Joining:
-    """``init`` over all regions; ``baseline`` are the rows that it had no reason to touch."""
+    """``init`` over all regions; ``baseline`` are the rows that it had no reason to touch.
 
-    def __init__(self, regions: Iterable[Region], rng: random.Random, keys: int) -> None:
+    ``later``: only the second table joins, and the mesh is at work already.
+    """
+
+    def __init__(
+        self, regions: Iterable[Region], rng: random.Random, keys: list[int], later: bool
+    ) -> None:
         self.regions = {region.number: region for region in regions}
         self.rng = rng
         self.keys = keys
+        self.later = later
         self.since_us = 0
         self.baseline: dict[int, Row] = {}
         self.done = False
@@ -41,7 +48,7 @@ class Joining:
     def fill(self) -> None:
         """Rows of before: alike everywhere, only in some regions, or different."""
         journal = next(iter(self.regions.values())).journal
-        for key in range(self.keys):
+        for key in self.keys:
             kind = self.rng.random()
             same = (ZERO, journal.new_value())
             for number, region in self.regions.items():
@@ -60,7 +67,7 @@ class Joining:
             yield 1 + int(self.rng.random() * span)
             self.activate(self.regions[number])
         yield 1 + int(self.rng.random() * span)
-        left = list(range(self.keys))
+        left = list(self.keys)
         while left:
             held = []
             for key in left:
@@ -77,8 +84,12 @@ class Joining:
         tx = database.begin("activate")
         tx.logged.activates = True
         database.commit(tx)
-        region.since = len(database.binlog)
-        region.start()
+        if self.later:
+            region.words_since = len(database.binlog)
+            region.notice()
+        else:
+            region.since = len(database.binlog)
+            region.start()
         self.since_us = max(self.since_us, database.clock)
 
     def _settle(self, key: int, span: int) -> Steps:
@@ -106,15 +117,18 @@ class Joining:
         record = key if row else ~key
         tx = database.begin("init")
         tx.notes = Told([], [])
-        if database.records.get(record) is not None and not database.acquire(tx, record):
+        try:
+            found = database.locked(tx, record)
+        except Locked:
             database.rollback(tx)
             return False
-        found = database.records.get(record)
         stamp = Stamp(max(database.clock, decision.above.ts + 1), region.number)
         if row and found is not None and found[0] == decision.seen:
             database.change(tx, key, key, (stamp, found[1]))
             region.counts["init lifted a row"] += 1
         elif not row and found == decision.seen:
+            # A client may have inserted the key since it was looked at.
+            stamp = Stamp(decision.above.ts + 1, region.number)
             database.bury(tx, key, stamp)
             shown = len(region.journal.shown[region.number, key])
             region.journal.deletes[key, tuple(stamp)] = (region.number, shown)

@@ -8,13 +8,21 @@ any moment is judged there; the rest in :mod:`.oracle` when the schedule is over
 from collections import defaultdict
 from typing import NamedTuple
 
-ROWS, MEMBER = 1000, 2000
-"""Where rows end among a region's records, and its row of ``member``."""
+WORDS, ROWS, MEMBER = 500, 1000, 2000
+"""Where rows of the second table begin among a region's records, where rows end, and its row of
+``member``."""
+
+PART, UPSERT = 1, 0
 
 Key = tuple[int, int]
 """Region and key."""
 
 Version = tuple[int, int]
+
+
+def number(wire: bytes) -> int:
+    """The key that ``wire`` names: eight bytes, or the digits at the end of a word."""
+    return int(wire[-3:]) if wire[1:5].lower() == b"word" else int.from_bytes(wire, "little")
 
 
 class Wrong(AssertionError):
@@ -76,14 +84,22 @@ class Journal:
         self.acked_deletes: list[tuple[int, int, int]] = []
         self.shown: dict[Key, list[int]] = defaultdict(list)
         self.records: dict[int, set[int]] = defaultdict(set)
-        self.replaced_notes: set[int] = set()
         self.overwritten: set[int] = set()
+        self.unseen: set[Key] = set()
         self.collected: dict[Key, Version] = {}
         self.applied: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
         self.needed: dict[Key, Version] = {}
-        self.since: dict[int, int] = {}
+        self.claimed: dict[int, int] = defaultdict(int)
+        self.published: set[tuple[int, int, int, int]] = set()
+        """Region, key and stamp of each row that a stream has shown whole."""
+        self.since: dict[tuple[int, bool], int] = {}
+        """Where each region's stream begins in its binlog, without words and with them."""
         self.owed: list[tuple[int, int, str]] = []
         self.lines: list[tuple[int, int, str]] | None = None
+
+    def streamed(self, region: int, key: int, place: int) -> bool:
+        """Whether a transaction of ``region`` came when the table of ``key`` had joined."""
+        return place > self.since.get((region, key >= WORDS), 0)
 
     def new_value(self) -> int:
         self.values += 1
@@ -100,10 +116,12 @@ class Journal:
         """The rows that were written, as they were."""
         touched: dict[int, None] = {}
         for record, old in tx.undo:
-            if record < ROWS:
-                touched[max(record, ~record)] = None
-                if record >= 0:
-                    before.setdefault(record, old)
+            if record < 0:
+                touched[~record] = None
+            elif record < ROWS:
+                touched[record] = None
+                if record not in before:
+                    before[record] = old
         keys = list(touched)
         if self.lines is not None and (keys or tx.conflicts or kind not in ("fence", "beat")):
             self._tell(database, tx, keys)
@@ -115,6 +133,8 @@ class Journal:
             self._apply(database, tx, before)
         elif kind == "late tombstone":
             self._buried(region, tx, before, records)
+        elif kind == "lift":
+            self._lifted(region, before, records)
         elif kind == "gc":
             for record, old in tx.undo:
                 at = (region, ~record)
@@ -129,6 +149,19 @@ class Journal:
         for key in keys:
             self.check(database, key)
 
+    def landed(self, database, record) -> None:
+        """A record of ``database``'s region has reached its topic."""
+        region = database.number
+        if not hasattr(record, "items"):
+            self.claimed[region] = max(record.epoch, self.claimed[region])
+        elif record.epoch >= self.claimed[region]:
+            for item in record.items:
+                for entry in () if item.kind == PART else item.entries:
+                    if entry.outcome == UPSERT:
+                        key = number(entry.key)
+                        self.published.add((region, key, entry.ts, entry.origin))
+                        self.check(database, key)
+
     def check(self, database, key: int) -> None:
         """What holds of a key in every region at every moment."""
         records, owner = database.records, database.owners
@@ -137,6 +170,12 @@ class Journal:
         row, tomb = records.get(key), records.get(~key)
         if row is not None and tomb is not None and row[0] < tomb:
             foreign = row[0][1] not in (database.number, 0)
+            if (database.number, key, *row[0]) in self.published:
+                raise Wrong(
+                    f"region {database.number}: row {row} of key {key} was published as it is, and"
+                    f" stands beside the newer tombstone {tomb}",
+                    "resurrection",
+                )
             if foreign and row[1] in self.writes and self.writes[row[1]].region != database.number:
                 raise Wrong(
                     f"region {database.number}: row {row} of key {key} stands beside the newer"
@@ -165,6 +204,8 @@ class Journal:
             shown = self.shown[region, key]
             self.writes[value] = Write(region, key, len(shown), stamped, final, place, partial)
             shown.append(value)
+            if partial:
+                self.unseen.add((region, key))
         for record, old in tx.undo:
             if 0 <= record < ROWS and old is not None:
                 self.overwritten.add(old[1])
@@ -185,9 +226,8 @@ class Journal:
                 f"region {region}: the process of epoch {tx.node.epoch} applied items of {origin}"
                 f" when it was {epoch}", "replaced process",
             )  # fmt: skip
-        done = self.applied[region, origin]
+        done, needed = self.applied[region, origin], self.needed
         entries: dict[int, set[Version]] = defaultdict(set)
-        set_aside = set(parked)
         for item in items:
             if tx.kind == "apply":
                 if item.seq in done:
@@ -197,13 +237,15 @@ class Journal:
                     )
                 done[item.seq] = self.commits
             for entry in item.entries:
-                key = int.from_bytes(entry.key, "little")
+                key = number(entry.key)
                 stamp = (entry.ts, entry.origin)
                 entries[key].add(stamp)
-                if (key, stamp) in set_aside:
+                if parked and (key, stamp) in parked:
                     continue
-                if stamp > self.needed.get((region, key), (0, 0)):
-                    self.needed[region, key] = stamp
+                if stamp > needed.get((region, key), (0, 0)):
+                    needed[region, key] = stamp
+        if not before:
+            return
         recorded = {lost.value for lost in tx.conflicts}
         tombs: dict[int, Version | None] = {}
         for record, tomb in tx.undo:
@@ -260,6 +302,18 @@ class Journal:
             self.owed.append((region, value, what))
             return
         raise Wrong(what, "unrecorded loss")
+
+    def _lifted(self, region: int, before, records) -> None:
+        """A lift is about a row that a client here wrote, where its image was logged in full."""
+        for key, old in before.items():
+            write = None if old is None else self.writes.get(old[1])
+            foreign = old is not None and old[0][1] not in (0, region)
+            if foreign and write and write.region != region and (region, key) not in self.unseen:
+                raise Wrong(
+                    f"region {region} lifted row {old} of key {key}, which region {write.region}"
+                    f" wrote, to {records.get(key)}",
+                    "foreign row lifted",
+                )
 
     def _buried(self, region: int, tx, before, records) -> None:
         recorded = {lost.value for lost in tx.conflicts}

@@ -6,27 +6,21 @@ tombstones, let the core judge, mend, and only when that is committed hand the d
 
 from collections.abc import Generator, Iterable
 
-from meshnode.core.change import Mended, Net, NetKey, Transaction, net_effects
-from meshnode.core.mend import (
-    Examined,
-    Examiner,
-    Fate,
-    Lift,
-    Removed,
-    keys_to_look_up,
-    to_item,
-)
+from meshnode.core.change import Mended, Net, NetKey, Table, Transaction, net_effects
+from meshnode.core.held import HeldBack, in_turn, turns
+from meshnode.core.mend import Examined, Examiner, Lift, Removed, keys_to_look_up, to_item
 from meshnode.core.plain import Plain, plain, plain_item
-from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.stamp import Stamp
 from meshnode.core.wire import Item
 
 from .clockwork import Steps
-from .database import MEND
+from .database import LATE, LETTERS, MEND
+from .journal import WORDS
 from .mending import Mending
-from .table import TABLE, Logged, key_of, row_ops, wire_key
+from .table import AT, TABLES, Logged, key_of, row_ops, spelled, table_of, wire_key
 
-KNOWN = {TABLE.digest: TABLE}
-NUMBERS = {TABLE: 0}
+KNOWN = {table.digest: table for table in TABLES}
+NUMBERS = {table: number for number, table in enumerate(TABLES)}
 
 
 class Draft:
@@ -50,13 +44,22 @@ class Mender(Mending):
         self.removed = Removed(self.node.removals)
         self.at = (resume, 0)
         self.resume = resume
-        self.held: dict[int, Mended] = {}
-        self.late: dict[int, Stamp] = {}
-        for record, value in self.database.records.items():
-            if MEND <= record < MEND + 1000:
-                note = self.database.plain(None, record)
-                if note is not None:
-                    self.held[record - MEND] = value[0]
+        self.held = HeldBack()
+        self.load()
+
+    def load(self) -> None:
+        """Take over what was held back before this life."""
+        for record in self.database.records:
+            entry = self.database.plain(None, record) if MEND <= record < LETTERS else None
+            if entry is None:
+                continue
+            if record >= LATE:
+                key = record - LATE
+                self.held.late[table_of(key).digest, wire_key(key)] = entry
+            elif entry.seen is not None:
+                note = Mended(entry.seen, entry.base, entry.base_row)
+                key = record - MEND
+                self.held.rows[table_of(key).digest, wire_key(key)] = note
 
     # Reading
 
@@ -106,19 +109,26 @@ class Mender(Mending):
             (low, first), (high, end) = cuts[part], cuts[part + 1]
             changes, tombs = changes[low:high], tombs[first:end]
             last = part + 2 == len(cuts)
+        if number < self.region.words_since:
+            changes = [each for each in changes if each[1] < WORDS]
+            tombs = [each for each in tombs if each[0] < WORDS]
         tx = Transaction(f"{self.number}:{number + 1}", logged.commit_us, part, last)
         if logged.partial:
             for _, key, _, to, row in changes:
                 if row is None or key != to:
-                    tx.partial.append((TABLE, wire_key(key), False, None))
+                    tx.partial.append((table_of(key), wire_key(key), False, None))
                 if row is not None:
-                    tx.partial.append((TABLE, wire_key(to), True, row[0]))
+                    tx.partial.append((table_of(to), wire_key(to), True, row[0]))
         else:
             tx.ops = row_ops(changes)
         if tombs:
-            tx.tombstones = [(TABLE.digest, wire_key(key), stamp) for key, stamp in tombs]
+            tx.tombstones = [(table_of(key).digest, wire_key(key), stamp) for key, stamp in tombs]
         if logged.mended:
-            tx.mended = {(TABLE.digest, wire_key(key)): note for key, note in logged.mended.items()}
+            values = {key: row[1] for *_, key, row in changes if row is not None}
+            tx.mended = {
+                (table_of(key).digest, spelled(key, values[key])): note
+                for key, note in logged.mended.items()
+            }
         tx.beat = logged.beat
         return tx
 
@@ -127,17 +137,18 @@ class Mender(Mending):
     def draft(self, batch: list[Transaction]) -> Generator[int | None, None, Draft]:
         """The draft of one batch, whatever it needs mended being committed."""
         promised, resume = self.examiner.promised, self.resume
-        ordinary = [
-            None if self.held else plain(tx, self.examiner.own, NUMBERS) for tx in batch
-        ]  # fmt: skip
+        ordinary = [self._plain(tx) for tx in batch]
         nets = {
             place: net_effects(tx, KNOWN)
             for place, (tx, index) in enumerate(zip(batch, ordinary))
             if index is None
         }
-        self._add_held_bases(nets.values())
+        self.held.raise_replaced(nets.values())
         tombstones, locked = yield from self.look_up(ordinary, nets.values())
-        self.add_late(ordinary, nets.values(), tombstones)
+        wanted: dict[Table, list[bytes]] = {}
+        for (table, _), key in self._wanted(ordinary, nets.values()).items():
+            wanted.setdefault(table, []).append(key)
+        self.held.raise_tombstones(wanted, tombstones)
         examined: dict[int, Examined] = {}
         for place, (tx, index) in enumerate(zip(batch, ordinary)):
             if index is not None:
@@ -148,6 +159,11 @@ class Mender(Mending):
         yield from self.mend(list(examined.values()))
         items = self.items(batch, ordinary, examined, tombstones)
         return Draft(promised, resume, items, batch[-1].last)
+
+    def _plain(self, tx: Transaction) -> Plain | None:
+        """The index of an ordinary transaction, one that touches nothing held back."""
+        index = plain(tx, self.examiner.own, NUMBERS)
+        return None if index is None or self.held.touched_by(index) else index
 
     def look_up(
         self, ordinary: Iterable[Plain | None], nets: Iterable[dict[NetKey, Net]]
@@ -163,14 +179,14 @@ class Mender(Mending):
 
         def work(chunk: list[int]) -> Steps:
             for key, stamp in self.look_at(chunk).items():
-                found[TABLE, wire_key(key)] = stamp
+                found[AT[key]] = stamp
             return
             yield
 
         locked = yield from self.halve(keys, work)
         if locked:
             self.counts["tombstone locked at the look"] += len(locked)
-        return found, {(TABLE, wire_key(key)) for key in locked}
+        return found, {AT[key] for key in locked}
 
     def look_at(self, keys: list[int]) -> dict[int, Stamp]:
         """One statement, which commits by itself."""
@@ -178,27 +194,20 @@ class Mender(Mending):
 
     def mend(self, examined: list[Examined]) -> Steps:
         """Bury, then lift; a key only once, an earlier touch in the batch is superseded."""
-        lifts: dict[NetKey, Lift] = {}
-        early: list[Lift] = []
-        for each in examined:
-            for at, lift in each.lifts.items():
-                if at in lifts:
-                    early.append(lifts.pop(at))
-                lifts[at] = lift
+        superseded, lifts = in_turn(examined)
         late = [tombstone for each in examined for tombstone in each.late.values()]
         if not late and not lifts:
             return
         for tombstone in (yield from self.bury(late)):
             yield from self.hold_late(tombstone)
-            key = key_of(tombstone.key)
-            self.late[key] = max(tombstone.stamp, self.late.get(key, ZERO))
-        yield from self.lift(early)
-        yield from self.lift(list(lifts.values()))
-        for lift in (*early, *lifts.values()):
-            if lift.fate is Fate.HELD:
-                self.held[key_of(lift.key)] = Mended(
-                    lift.seen or lift.base, lift.base, lift.base_row
-                )
+            self.held.wait(tombstone)
+        done: list[Lift] = []
+        for turn in turns(superseded):
+            self.held.rebase(done, turn)
+            yield from self.lift(turn)
+            done += turn
+        self.held.rebase(done, lifts)
+        yield from self.lift(lifts)
 
     def items(
         self,
@@ -211,64 +220,28 @@ class Mender(Mending):
         items = []
         for place, (tx, index) in enumerate(zip(batch, ordinary)):
             each = examined.get(place)
-            if each is None and self.held:
+            if each is None and self.held.touched_by(ordinary[place]):
                 # What was held back just now may be what this one wrote over.
                 each = Examined(tx, net_effects(tx, KNOWN), {}, {})
             if each is None:
                 item = plain_item(tx, index, NUMBERS)
                 self.counts["plain"] += 1
             else:
-                item = to_item(each, tombstones, self._bases(each), NUMBERS, self.removed)
+                item = to_item(each, tombstones, self.held.bases(each), NUMBERS, self.removed)
             if item is not None:
                 items.append(item)
         return items
 
-    def add_late(
-        self,
-        ordinary: Iterable[Plain | None],
-        nets: Iterable[dict[NetKey, Net]],
-        tombstones: dict[NetKey, Stamp],
-    ) -> None:
-        """A published delete counts, also while its tombstone waits for a lock."""
-        for at in self._wanted(ordinary, nets) if self.late else ():
-            stamp = self.late.get(key_of(at[1]))
-            if stamp is not None and tombstones.get(at, ZERO) >= stamp:
-                del self.late[key_of(at[1])]
-            elif stamp is not None:
-                tombstones[at] = stamp
-
     def _wanted(
         self, ordinary: Iterable[Plain | None], nets: Iterable[dict[NetKey, Net]]
-    ) -> dict[NetKey, None]:
-        """The keys whose tombstones decide whether an upsert stands."""
-        wanted: dict[NetKey, None] = {}
+    ) -> dict[NetKey, bytes]:
+        """The keys whose tombstones decide whether an upsert stands, as they were spelled."""
+        wanted: dict[NetKey, bytes] = {}
         for index in ordinary:
             if index is not None:
-                wanted.update(((TABLE, key), None) for key in index.keys[TABLE])
-        for at in keys_to_look_up(nets):
-            wanted[at] = None
-        return wanted
-
-    def _add_held_bases(self, nets: Iterable[dict[NetKey, Net]]) -> None:
-        """A write over a version that was held back has replaced what that one replaced, too."""
-        if not self.held:
-            return
+                for table, keys in index.keys.items():
+                    wanted.update(((table, table.fold(key)), key) for key in keys)
         for each in nets:
-            for net in each.values():
-                note = self.held.get(key_of(net.key))
-                if note is not None:
-                    net.replaced = max(net.replaced, note.base)
-
-    def _bases(self, examined: Examined) -> dict[NetKey, Mended]:
-        """What rows of this transaction replaced that the stream has never shown."""
-        if not self.held and not examined.tx.mended:
-            return {}
-        found: dict[NetKey, Mended] = {}
-        for at, net in examined.nets.items():
-            key = key_of(net.key)
-            note = examined.tx.mended.get((TABLE.digest, net.key)) or self.held.get(key)
-            if note is not None:
-                found[at] = note
-                if at not in examined.lifts:
-                    self.held.pop(key, None)
-        return found
+            for at in keys_to_look_up((each,)):
+                wanted[at] = each[at].key
+        return wanted

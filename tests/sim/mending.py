@@ -5,6 +5,9 @@ the core's; the order of the statements is that of the node.
 """
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 from meshnode.core.change import Mended
 from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
@@ -17,6 +20,20 @@ from .journal import Loser
 from .table import key_of
 
 Fates = list[tuple[Lift, Fate]]
+
+
+class Entry(NamedTuple):
+    """A lift in ``mend``; without a stamp seen, whatever stands is lifted."""
+
+    seen: Stamp | None
+    base: Stamp
+    base_row: bool
+    value: int | None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the stream has shown the row, which only stands too low now."""
+        return self.seen is not None and self.value is None
 
 
 def value_of(lift: Lift) -> int | None:
@@ -118,22 +135,24 @@ class Mending(Actor):
         """Lift rows; each lift gets its fate.  What met a lock goes to ``mend``."""
         if not lifts:
             return
-        for lift in (yield from self.halve(lifts, self._lift_in_transaction)):
+        work = partial(self._lift_in_transaction, hold)
+        for lift in (yield from self.halve(lifts, work)):
             lift.fate = Fate.HELD
             self.tell_lift(lift)
         held = [lift for lift in lifts if lift.fate is Fate.HELD]
         if hold and held:
             yield from self.hold(held)
         for lift in lifts:
-            self.counts[f"lift: {lift.reason.name.lower()}"] += 1
-            self.counts[f"lift {lift.fate}"] += 1
+            if lift.fate is not None:
+                self.counts[f"lift: {lift.reason.name.lower()}"] += 1
+                self.counts[f"lift {lift.fate}"] += 1
 
-    def _lift_in_transaction(self, lifts: Sequence[Lift]) -> Steps:
+    def _lift_in_transaction(self, hold: bool, lifts: Sequence[Lift]) -> Steps:
         tx = self.begin("lift")
         fates: Fates = []
         wrote: list[tuple[Lift, Stamp]] = []
         try:
-            yield from self.lift_all(tx, lifts, fates, wrote)
+            yield from self.lift_all(tx, hold, lifts, fates, wrote)
         except BaseException as error:
             if not isinstance(error, GeneratorExit):
                 self.database.rollback(tx)
@@ -151,7 +170,12 @@ class Mending(Actor):
             self.node.restamped.note(lift, stamp, committed)
 
     def lift_all(
-        self, tx: Tx, lifts: Sequence[Lift], fates: Fates, wrote: list[tuple[Lift, Stamp]]
+        self,
+        tx: Tx,
+        hold: bool,
+        lifts: Sequence[Lift],
+        fates: Fates,
+        wrote: list[tuple[Lift, Stamp]],
     ) -> Steps:
         """Lock the row, see that it is the one judged, lock the tombstone, write the stamp."""
         database = self.database
@@ -161,27 +185,38 @@ class Mending(Actor):
         if self.node.slowness:
             yield self.step()
         tombs = database.read_stamps(tx, keys, True, LOCKING)
+        yield from self.lock_entries(tx, keys)
         clock = database.clock
         stamps: dict[int, Stamp] = {}
+        settled: list[int] = []
         for lift in lifts:
             key = key_of(lift.key)
             row, tomb = rows.get(key), tombs.get(key, ZERO)
+            entry = database.records.get(MEND + key)
+            if entry is not None and self.is_about(entry, lift):
+                settled.append(MEND + key)
+            elif not hold:
+                self.counts["entry of mend replaced meanwhile"] += 1
+                continue
             if row is not None and self.node.restamped.by(lift, row):
                 self.counts["lift found done"] += 1
                 fates.append((lift, Fate.LIFTED))
+                if entry is not None and not self.is_over(lift):
+                    settled.remove(MEND + key)
                 continue
             if row is None or lift.seen not in (None, row):
                 fates.append((lift, Fate.OVERTAKEN))
                 if lift.reason is not Reason.TOMBSTONE:
                     self.record_overtaken(tx, lift)
                 continue
+            self.record_replaced(tx, key, lift)
+            # A copy: undone, and tried again, the lift knows no more than before.
+            done = replace(lift, seen=row)
             if tomb > lift.base:
-                lift.base, lift.base_row = tomb, False
-            lift.seen = row
-            self.note_replaced(MEND + key, database.records[key][1])
+                done.base, done.base_row = tomb, False
             stamps[key] = self.lift_stamp(clock, row, max(tomb, lift.base, lift.above), promised)
-            tx.logged.mended[key] = Mended(row, lift.base, lift.base_row)
-            wrote.append((lift, stamps[key]))
+            tx.logged.mended[key] = Mended(row, done.base, done.base_row)
+            wrote.append((done, stamps[key]))
             fates.append((lift, Fate.LIFTED))
         for key in stamps:
             yield from self.take(tx, MEND + key)
@@ -189,7 +224,26 @@ class Mending(Actor):
             yield self.step()
         for key, stamp in stamps.items():
             database.change(tx, key, key, (stamp, database.records[key][1]))
-            database.set(tx, MEND + key, None)
+            settled.append(MEND + key)
+        for record in dict.fromkeys(settled):
+            database.set(tx, record, None)
+
+    def lock_entries(self, tx: Tx, keys: Sequence[int]) -> Steps:
+        """Lock what ``mend`` has of these keys: whoever settles a version takes its entry out."""
+        database = self.database
+        for record in (MEND + key for key in keys):
+            if record in database.records or record in database.owners:
+                yield from self.take(tx, record)
+                if record not in database.records:
+                    database.drop_absent(tx, record)
+
+    def is_about(self, entry: Entry, lift: Lift) -> bool:
+        """Whether an entry of ``mend`` is about the version that ``lift`` is about."""
+        return entry.seen == lift.seen
+
+    def is_over(self, lift: Lift) -> bool:
+        """Whether the entry of a lift that was found done must go."""
+        return True
 
     def lift_stamp(self, clock: int, row: Stamp, replaced: Stamp, promised: int) -> Stamp:
         return Stamp(lifted(clock, row.ts, replaced.ts, promised), self.number)
@@ -198,15 +252,22 @@ class Mending(Actor):
         """The row that was to be lifted is not there any more: a record."""
         tx.conflicts.append(Loser(key_of(lift.key), value_of(lift), lift.seen or ZERO))
 
+    def record_replaced(self, tx: Tx, key: int, lift: Lift) -> None:
+        """A later version takes the place of the one that waits in ``mend``: a record."""
+        known = self.database.records.get(MEND + key)
+        if known is not None and known.seen != lift.seen and not known.is_published:
+            self.counts["held row replaced by a later one"] += 1
+            tx.conflicts.append(Loser(key, known.value, known.seen or ZERO))
+
     def hold(self, lifts: Sequence[Lift]) -> Steps:
         """Leave lifts that met a lock to ``meshnode.mend``."""
         tx = self.begin("hold")
         for lift in lifts:
-            record = MEND + key_of(lift.key)
-            yield from self.take(tx, record)
-            self.note_replaced(record, value_of(lift))
-            note = Mended(lift.seen or ZERO, lift.base, lift.base_row)
-            self.database.set(tx, record, (note, value_of(lift)))
+            key = key_of(lift.key)
+            yield from self.take(tx, MEND + key)
+            self.record_replaced(tx, key, lift)
+            entry = Entry(lift.seen, lift.base, lift.base_row, value_of(lift))
+            self.database.set(tx, MEND + key, entry)
         yield from self.commit(tx)
 
     def tell_lift(self, lift: Lift) -> None:
@@ -215,13 +276,6 @@ class Mending(Actor):
                 self.number,
                 f"key {key_of(lift.key)}: lift of @{lift.seen} ({lift.reason.name}): {lift.fate}",
             )
-
-    def note_replaced(self, record: int, value: int | None) -> None:
-        """An entry of ``mend`` goes with a later version of its key, which had seen its own."""
-        known = self.database.records.get(record)
-        if known is not None and known[1] is not None and known[1] != value:
-            self.counts["held row replaced by a later one"] += 1
-            self.database.journal.replaced_notes.add(known[1])
 
     # What the resolver needs
 

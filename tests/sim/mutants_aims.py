@@ -11,7 +11,7 @@ from .world import World, Wrong
 
 _QUIET: dict[str, Any] = {
     "faults": [], "steps": 0, "partial": 0, "straight": (0,), "ties": False, "bursts": False,
-    "join": False,
+    "join": False, "later": False,
 }  # fmt: skip
 
 MORE: dict[str, dict[str, Any]] = {
@@ -62,6 +62,75 @@ MORE: dict[str, dict[str, Any]] = {
         "tail_pause": (30 * MILLISECOND,), "tail_most": (1, 2), "slowness": (2 * MILLISECOND,),
         "latency": 20 * MILLISECOND, "transactions": 40, "collect": 0, "bursts": True,
     },
+    # Deletes without triggers, and inserts over them in the same batch; clocks far apart.
+    "after": {
+        **_QUIET, "regions": 3, "keys": 8, "length": 2 * SECOND, "skew": 3 * SECOND, "hold": 0,
+        "mix": {"put": 4, "cascade": 2}, "size": (1,), "tail_pause": (20 * MILLISECOND,),
+        "tail_most": (20,), "slowness": (0,), "latency": 5 * MILLISECOND, "transactions": 40,
+        "collect": 0, "bursts": True,
+    },
+    # Rows that cannot apply for a while, a resolver that seldom comes, tombstones that go soon.
+    "letters": {
+        **_QUIET, "regions": 3, "keys": 3, "length": 20 * SECOND, "skew": 0, "hold": 0,
+        "faults": ["poison"], "fault_count": 6, "rounds": 15 * SECOND, "apply_most": (1, 4),
+        "beat": 400 * MILLISECOND, "collect": 300 * MILLISECOND, "latency": 5 * MILLISECOND,
+        "tail_pause": (1,), "slowness": (0,), "mix": {"put": 4, "delete": 3}, "size": (1,),
+        "transactions": 40,
+    },
+    # Clients that hold rows and tombstones, and often take all back; clocks far apart.
+    "looks": {
+        **_QUIET, "regions": 2, "keys": 4, "length": 4 * SECOND, "skew": 10 * SECOND,
+        "mix": {"put": 3, "delete": 2, "replace": 4}, "size": (1,), "hold": SECOND, "held": 0.8,
+        "rollbacks": 0.5, "tail_pause": (20 * MILLISECOND,), "tail_most": (1, 5),
+        "slowness": (0,), "latency": 5 * MILLISECOND, "transactions": 60, "collect": 0,
+    },
+    # Commits that show long after they are in the binlog; deletes that meet everywhere.
+    "lags": {
+        **_QUIET, "regions": 3, "keys": 3, "length": 2 * SECOND, "skew": SECOND, "words": 0,
+        "slowness": (5 * MILLISECOND,), "commit_lag": (60 * MILLISECOND,), "tail_pause": (1,),
+        "latency": 20 * MILLISECOND, "mix": {"put": 3, "delete": 4}, "size": (1,), "hold": 0,
+        "transactions": 60, "collect": 0,
+    },
+    # The same with much time between the statements of an applier.
+    "slow": {
+        **_QUIET, "regions": 3, "keys": 3, "length": 4 * SECOND, "skew": SECOND, "words": 0,
+        "slowness": (60 * MILLISECOND,), "commit_lag": (0,), "tail_pause": (1,),
+        "latency": 20 * MILLISECOND, "mix": {"put": 3, "delete": 4}, "size": (1,), "hold": 0,
+        "transactions": 60, "collect": 0,
+    },
+    # Cascades under slow menders, while old rows still come in.
+    "cascades": {
+        **_QUIET, "regions": 3, "keys": 3, "length": 2 * SECOND, "skew": 3 * SECOND,
+        "slowness": (150 * MILLISECOND,), "tail_pause": (1,), "latency": 100 * MILLISECOND,
+        "mix": {"put": 5, "cascade": 3}, "size": (1, 1, 2), "hold": 0, "transactions": 40,
+        "collect": 0, "beat": SECOND,
+    },
+    # A delete and an unstamped insert in one transaction, and a delete before the lift.
+    "undone": {
+        **_QUIET, "regions": 2, "keys": 1, "length": SECOND, "skew": 10 * SECOND,
+        "mix": {"put": 3, "delete": 3, "cascade": 2, "bare": 4}, "size": (1, 1, 2), "hold": 0,
+        "tail_pause": (60 * MILLISECOND,), "tail_most": (1,), "slowness": (0,),
+        "latency": 5 * MILLISECOND, "transactions": 12, "collect": 0, "bursts": True,
+    },
+    # The same with stamps of the clients' own making.
+    "forged": {
+        **_QUIET, "regions": 2, "keys": 1, "length": SECOND, "skew": 3 * SECOND,
+        "mix": {"put": 3, "cascade": 3, "bare": 3, "forge": 2}, "size": (1, 2, 2), "hold": 0,
+        "tail_pause": (20 * MILLISECOND,), "tail_most": (1,), "slowness": (0,),
+        "latency": 5 * MILLISECOND, "transactions": 15, "collect": 0, "bursts": True,
+    },
+    # Clients that hold rows and tombstones for long and often take all back, cascades, and
+    # tailers that begin anew.
+    "waits": {
+        **_QUIET, "regions": 2, "keys": 3, "length": 4 * SECOND, "skew": 10 * SECOND,
+        "mix": {"put": 2, "cascade": 3, "replace": 4}, "size": (1, 2, 2), "rollbacks": 0.5,
+        "hold": 800 * MILLISECOND, "held": 0.5, "tail_pause": (100 * MILLISECOND,),
+        "tail_most": (2,), "slowness": (0,), "latency": 5 * MILLISECOND, "transactions": 40,
+        "collect": 0, "faults": ["origin"], "fault_count": 15, "linger": 1, "rounds": 4 * SECOND,
+        "beat": 4 * SECOND, "words": 0,
+    },
+    # Sessions that log only what is needed of a row.
+    "partial": {"partial": 0.4},
     # Clocks apart that step, one hot key, all triggers there.
     "clocks": {
         **_QUIET, "regions": 3, "keys": 1, "length": 2 * SECOND, "skew": 3 * SECOND, "steps": 4,

@@ -13,9 +13,9 @@ from . import applying as applying_module
 from . import straight as straight_module
 from .applier import Applier
 from .applying import Applying
-from .database import PLAIN, Locked
+from .database import PLAIN, Database, Locked
 from .heart import Gardener
-from .intake import Ready
+from .intake import Intake, Ready, about_words
 from .mutants import constant, mutant, replaced
 from .parking import Parking
 from .resolver import Resolver
@@ -120,6 +120,15 @@ def the_position_is_committed_first() -> Iterator[None]:
         yield
 
 
+@mutant("4.2 After a surprise the tombstones of all keys are read too", aims=("hot", ""))
+def tombstones_are_not_read_after_a_surprise() -> Iterator[None]:
+    def make(lock):
+        return lambda self, tx, works, deep, wait: lock(self, tx, works, False, wait)
+
+    with replaced(Applying, "lock", make):
+        yield
+
+
 @mutant("4.2 The rows are locked before the decision", aims=("hot", ""))
 def the_decision_rests_on_unlocked_rows() -> Iterator[None]:
     with constant(applying_module, "LOCKING", PLAIN), constant(straight_module, "LOCKING", PLAIN):
@@ -170,7 +179,7 @@ def the_looks_are_plain_reads() -> Iterator[None]:
         yield
 
 
-@mutant("4.5 After the tombstones: no row may stand below them", aims=("races",))
+@mutant("4.5 After the tombstones: no row may stand below them", aims=("slow",))
 def no_look_after_tombstones() -> Iterator[None]:
     with replaced(Applying, "look_at_rows", lambda _: nothing):
         yield
@@ -197,6 +206,52 @@ def a_guarded_delete_of_what_nobody_planned_for() -> Iterator[None]:
 )
 def rows_that_cannot_apply_are_passed_over() -> Iterator[None]:
     with replaced(Parking, "write_letter", lambda _: nothing):
+        yield
+
+
+@mutant(
+    "4 Errors: what cannot apply is rolled back to its savepoint, whole",
+    aims=("parked", ""),
+)
+def what_cannot_apply_is_left_as_it_is() -> Iterator[None]:
+    with replaced(Database, "rollback_to", lambda _: lambda self, tx, mark: None):
+        yield
+
+
+@mutant(
+    "4 A letter is closed when its key has a version at or above it",
+    aims=("parked", ""),
+    shown=f"{PARKING}::test_a_parked_row_that_is_overtaken_closes_by_itself",
+)
+def letters_are_closed_unread() -> Iterator[None]:
+    def make(_):
+        def closing(self):
+            for record, letter in self._letters("open"):
+                yield from self._settle(record, letter._replace(state="closed"))
+
+        return closing
+
+    with replaced(Resolver, "close_overtaken", make):
+        yield
+
+
+@mutant(
+    "5 A frame for a table that is not active here yet makes its stream wait, never skip",
+    aims=("later",),
+)
+def frames_of_a_table_that_is_not_active_are_passed_over() -> Iterator[None]:
+    def make(read):
+        def skipping(self, place, pending):
+            before = len(pending)
+            read(self, place, pending)
+            if not self.region.knows_words:
+                for at in range(before, len(pending)):
+                    if any(map(about_words, pending[at].items)):
+                        pending[at] = Ready(pending[at].mark)
+
+        return skipping
+
+    with replaced(Intake, "barred", lambda _: lambda self: False), replaced(Intake, "_read", make):
         yield
 
 

@@ -142,6 +142,25 @@ def foreign_and_missing_stamps_are_published() -> Iterator[None]:
         yield
 
 
+@mutant("2.2 Lift: a row whose image is not full is lifted, not published", aims=("partial",))
+def partial_images_are_published() -> Iterator[None]:
+    with replaced(Examiner, "judge", without(Reason.PARTIAL)):
+        yield
+
+
+@mutant("2.6 What cannot be looked at, because somebody holds it, is held back", aims=("looks",))
+def what_could_not_be_looked_at_is_published() -> Iterator[None]:
+    def make(look_up):
+        def trusting(self, ordinary, nets):
+            found, _ = yield from look_up(self, ordinary, nets)
+            return found, set()
+
+        return trusting
+
+    with replaced(Mender, "look_up", make):
+        yield
+
+
 @mutant(
     "2.2 Lift: the stamp is written with BINLOG, above what was replaced, not through the trigger",
     aims=("clocks", "hot", ""),
@@ -199,7 +218,7 @@ def _inexact(to_item):
 
 @mutant(
     "2.3 Late tombstone: also of a delete before a re-insert that is lifted",
-    aims=("bare",),
+    aims=("forged",),
 )
 def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
     def make(examine):
@@ -221,7 +240,7 @@ def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
 
 @mutant(
     "2.3 Late tombstone: its stamp follows from the row that went, not from the clock",
-    aims=("cascade", ""),
+    shown="tests/unit/core/test_mend.py",
 )
 def late_tombstones_take_the_clock() -> Iterator[None]:
     """The oracle is told the stamps: it knows such deletes by those that they should have."""
@@ -242,7 +261,7 @@ def late_tombstones_take_the_clock() -> Iterator[None]:
                 kept = late.stamp
                 late.stamp = max(kept, Stamp(database.clock, self.own))
                 tombstones[at] = max(tombstones[at], late.stamp)
-                deletes, key = database.journal.deletes, int.from_bytes(late.key, "little")
+                deletes, key = database.journal.deletes, key_of(late.key)
                 if (key, kept) in deletes:
                     deletes[key, late.stamp] = deletes[key, kept]
             return examined
@@ -253,7 +272,7 @@ def late_tombstones_take_the_clock() -> Iterator[None]:
         yield
 
 
-@mutant("2.3 Late tombstone: what follows in the batch must be above it", aims=("cascade", ""))
+@mutant("2.3 Late tombstone: what follows in the batch must be above it", aims=("after",))
 def late_tombstones_do_not_count_for_what_follows() -> Iterator[None]:
     def make(examine):
         return lambda self, tx, nets, tombstones, locked=frozenset(): examine(
@@ -266,7 +285,7 @@ def late_tombstones_do_not_count_for_what_follows() -> Iterator[None]:
 
 @mutant(
     "2.4 The net effect never hides a tombstone whose upsert is not itself published",
-    aims=("bare",),
+    aims=("undone",),
 )
 def the_net_effect_hides_a_tombstone() -> Iterator[None]:
     def make(to_item):

@@ -105,7 +105,7 @@ def tombstones_go_without_the_others() -> Iterator[None]:
         yield
 
 
-@mutant("3 Tombstone GC: a parked row holds its origin's frontier down", aims=("parked", ""))
+@mutant("3 Tombstone GC: a parked row holds its origin's frontier down", aims=("letters",))
 def parked_rows_do_not_hold_tombstones() -> Iterator[None]:
     with everywhere(
         gc_limit, lambda real: lambda applied, published, parked: real(applied, published, ())

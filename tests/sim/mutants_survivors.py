@@ -5,12 +5,6 @@ something that a schedule does not show.  The gate says so when one of them dies
 """
 
 SURVIVORS: dict[str, str] = {
-    "late tombstones take the clock": (
-        "Not needed for convergence: worked out again after a crash, the stamp only rises, and"
-        " whatever it takes has a record. It is needed for fairness (a delete beats what stood"
-        " before it, not what another region wrote until the tailer came) and so that it comes"
-        " round as a duplicate; tests/unit/core/test_mend.py holds the stamp."
-    ),
     "a losing delete leaves no tombstone": (
         "The row that the delete lost to stands above it, and when that row goes, by whatever way,"
         " its tombstone is above the row. Only between a delete that no trigger saw and its late"
@@ -27,26 +21,36 @@ SURVIVORS: dict[str, str] = {
         "For the same reason: of one region's stamps no upsert is equal to a tombstone of its key,"
         " and stamps of two regions never are. tests/unit/core/test_resolve.py shows the tie."
     ),
-}
-
-UNSHOWN: dict[str, str] = {
-    "parked rows do not hold tombstones": (
-        "Not met within 500 schedules: an upsert must be parked, its key deleted and that tombstone"
-        " be collected elsewhere before the replay."
-        " tests/integration/test_parking.py::test_a_parked_row_holds_tombstones_of_its_time shows"
-        " the rule on real servers."
-    ),
     "what a held version replaced is forgotten": (
-        "Not met within 500 schedules: a row whose lift was held back must be written over by a"
-        " write that is above it and below what it had replaced."
+        "Implied by the look: a version below what it replaced never stands without a tombstone"
+        " above that (the trigger's, or the late one that is written or noted before the stream"
+        " passes the version), and whoever writes over it finds that standing, locked, or among"
+        " those that wait. The second line; that the same note gives the base is needed (the"
+        " mutant of that rule dies)."
     ),
     "rows below a held late tombstone stay there": (
-        "Not met within 500 schedules: an insert must be examined between a late tombstone that"
-        " met a lock and the resolver's next try."
+        "Implied: a tombstone that waits counts for what is written meanwhile, also in a process"
+        " that has begun anew, so the mender has lifted such a row already, or will. The second"
+        " line: with both off the mesh fails (a mutant of its own)."
     ),
-    "late tombstones do not count for what follows": (
-        "Rare: seen once at schedule 70 of the aim `cascade`, not within 500 later."
+    "at its base without looking whether the row exists": (
+        "Again a row and a tombstone of one key would need the same stamp. Where both are none"
+        " (an unstamped row, and a key that was never there) MySQL's row applier refuses what the"
+        " origin saw otherwise, with 1062 or 1032, and the item is decided key by key. It died"
+        " while wrong bases were published."
+    ),
+    "nobody is killed": (
+        "Not needed for safety: what a predecessor's sessions may still commit is fenced by the"
+        " epoch (appliers, replays, heartbeats) or may be done twice (late tombstones, lifts,"
+        " which come round in the binlog and are judged again). It is needed for progress: the"
+        " session of a process that hangs would hold its locks until wait_timeout."
+    ),
+    "a beaten claim goes on": (
+        "The second line: its epoch is below that of `member`, so nobody counts its frames, and"
+        " its first heartbeat or apply transaction finds the higher epoch and ends the node."
     ),
 }
+
+UNSHOWN: dict[str, str] = {}
 """Mutants that nobody has seen die in as many schedules as the tests run, and that are not known
 to be harmless either: holes of the simulation until a sharper schedule is found."""

@@ -25,12 +25,6 @@ TRIGGERS = "tests/integration/test_tombstone_triggers.py"
 STARTERS = "tests/integration/test_crash_starters.py"
 
 
-def nothing(*_):
-    """A step that is left out."""
-    return
-    yield
-
-
 @mutant(
     "2 Tombstones: a trigger never lowers one that is there",
     aims=("cascade", "clocks", ""),
@@ -53,7 +47,7 @@ def a_trigger_lowers_a_tombstone() -> Iterator[None]:
 
 @mutant(
     "2.1 The tailer looks at tombstones with a locking read",
-    aims=("races", "hot", ""),
+    aims=("lags",),
     shown=f"{LOCKS}::test_the_tailer_looks_at_tombstones_under_a_lock",
 )
 def the_tailer_looks_without_a_lock() -> Iterator[None]:
@@ -69,15 +63,6 @@ def the_tailer_looks_without_a_lock() -> Iterator[None]:
 
 
 @mutant(
-    "2.1 Version replaced: also what a version that was held back had replaced",
-    aims=("locks", "cascade", ""),
-)
-def what_a_held_version_replaced_is_forgotten() -> Iterator[None]:
-    with replaced(Mender, "_add_held_bases", lambda _: lambda self, nets: None):
-        yield
-
-
-@mutant(
     "2.2 Lift: if the row was changed meanwhile, a record says so",
     aims=("cascade", "locks", ""),
     shown=f"{LOCKS}::test_a_row_written_again_before_its_lift_is_recorded",
@@ -89,7 +74,7 @@ def an_overtaken_lift_leaves_no_record() -> Iterator[None]:
 
 @mutant(
     "2.3 Late tombstone: write it first, then look at the row",
-    aims=("cascade", ""),
+    aims=("cascades",),
     shown=f"{LOCKS}::test_a_row_that_comes_in_below_a_tombstone_being_written",
 )
 def a_late_tombstone_looks_first() -> Iterator[None]:
@@ -122,15 +107,6 @@ def a_late_tombstone_takes_an_unstamped_row() -> Iterator[None]:
 )
 def a_late_tombstone_takes_an_own_row() -> Iterator[None]:
     with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != 0):
-        yield
-
-
-@mutant(
-    "2.3 Late tombstone: an own row below one that was held back is lifted",
-    aims=("locks", "cascade", ""),
-)
-def rows_below_a_held_late_tombstone_stay_there() -> Iterator[None]:
-    with replaced(Mending, "rows_below", lambda _: lambda self, late: []):
         yield
 
 
@@ -179,17 +155,6 @@ def mending_after_the_append() -> Iterator[None]:
         replaced(Mender, "mend", later),
         replaced(Mender, "draft", carried),
         replaced(Origin, "append", behind),
-    ):
-        yield
-
-
-@mutant(
-    "2.6 A key that is locked is noted for later, committed before the append", aims=("locks", "")
-)
-def held_keys_are_not_noted() -> Iterator[None]:
-    with (
-        replaced(Mending, "hold", lambda _: nothing),
-        replaced(Mending, "hold_late", lambda _: nothing),
     ):
         yield
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import msgspec
 
-from .journal import Journal, Write, Wrong
+from .journal import PART, UPSERT, Journal, Write, Wrong, number
 
 IMAGE = 22
-PART, UPSERT = 1, 0
-
 Version = tuple[int, int]
 
 
@@ -53,13 +51,13 @@ def items(topic: list) -> Iterator[list[list]]:
                 held = []
 
 
-def last_values(item: list) -> dict[bytes, int]:
+def last_values(item: list) -> dict[int, int]:
     """The value of the last image of each key in an item."""
     found = {}
     for _, kind, rows in item[7]:
         images = [rows[at : at + IMAGE] for at in range(0, len(rows), IMAGE)]
         for image in images[1::2] if kind == 1 else images if kind == 0 else ():
-            found[image[1:9]] = int.from_bytes(image[9:13], "little")
+            found[number(image[1:9])] = int.from_bytes(image[9:13], "little")
     return found
 
 
@@ -72,6 +70,8 @@ class Published:
         self.values: set[tuple[int, int]] = set()
         self.touched: set[tuple[str, int]] = set()
         self.groups: dict[int, list[list[int]]] = {}
+        self.versions: set[tuple[int, Version]] = set()
+        self.rows_replaced: list[tuple[int, int, Version]] = []
         for region, topic in topics.items():
             self._read(region, topic)
 
@@ -100,9 +100,18 @@ class Published:
 
     def _item(self, region: int, item: list, promise: int) -> None:
         values = last_values(item)
-        for _, wire, outcome, ts, origin, *_ in item[8]:
-            key, stamp = int.from_bytes(wire, "little"), (ts, origin)
+        for _, wire, outcome, ts, origin, base_ts, base_origin, base_row in item[8]:
+            key, stamp = number(wire), (ts, origin)
             self.touched.add((item[2], key))
+            self.versions.add((key, stamp))
+            if base_row and base_ts:
+                if stamp <= (base_ts, base_origin):
+                    raise Wrong(
+                        f"region {region}: {stamp} of key {key} is not above the row"
+                        f" {(base_ts, base_origin)} that it replaced",
+                        "not above its base",
+                    )
+                self.rows_replaced.append((region, key, (base_ts, base_origin)))
             if origin != region:
                 raise Wrong(f"region {region} published stamp {stamp}", "foreign stamp published")
             if outcome != UPSERT:
@@ -112,7 +121,7 @@ class Published:
                 raise Wrong(
                     f"region {region} promised {promise}, then published {stamp}", "promise"
                 )
-            value = values[wire]
+            value = values[key]
             self.values.add((region, value))
             known = self.upserts.get(key)
             if known is None or stamp > known[0]:
@@ -167,6 +176,7 @@ def judge(
                 )
     _judge_applied(published, journal, list(regions))
     _judge_acknowledged(published, journal)
+    _judge_bases(published, topics, journal)
 
 
 def _judge_applied(published: Published, journal: Journal, regions: list[int]) -> None:
@@ -201,10 +211,10 @@ def _judge_acknowledged(published: Published, journal: Journal) -> None:
     for value, write in journal.writes.items():
         if not write.final or write.partial or (write.region, value) in published.values:
             continue
-        if write.tx <= journal.since.get(write.region, 0):
+        if not journal.streamed(write.region, write.key, write.tx):
             # Before the table joined: init has compared what was left of it.
             continue
-        if value in journal.records[write.region] or value in journal.replaced_notes:
+        if value in journal.records[write.region]:
             continue
         if not write.stamped and value in journal.overwritten:
             # Without a stamp of its own it looks like the version that a client put in its place.
@@ -217,7 +227,7 @@ def _judge_acknowledged(published: Published, journal: Journal) -> None:
             "neither in stream nor record",
         )
     for region, key, place in journal.acked_deletes:
-        if place <= journal.since.get(region, 0):
+        if not journal.streamed(region, key, place):
             continue
         if (f"{region}:{place}", key) not in published.touched:
             raise Wrong(
@@ -226,9 +236,35 @@ def _judge_acknowledged(published: Published, journal: Journal) -> None:
                 "neither in stream nor record",
             )
     for region, value, what in journal.owed:
-        if journal.writes[value].partial or (region, value) in published.values:
+        write = journal.writes[value]
+        if write.partial or (region, value) in published.values:
             continue
-        if value in journal.replaced_notes or journal.writes[value].tx <= journal.since[region]:
+        if not journal.streamed(region, write.key, write.tx):
             continue
         if value not in journal.records[region]:
             raise Wrong(what, "unrecorded loss")
+
+
+def _judge_bases(published: Published, topics: dict[int, list], journal: Journal) -> None:
+    """A row that an item says it has replaced is one that some stream has shown.
+
+    Who began anew has forgotten which rows were overtaken before they could be published.
+    Where an image did not show its stamp, or rows are older than the mesh, nobody can know; and
+    rows without a stamp cannot be told apart.
+    """
+    for region, key, base in published.rows_replaced:
+        if (key, base) in published.versions or (region, key) in journal.unseen:
+            continue
+        if any(not journal.streamed(each, key, 1) for each in topics):
+            continue
+        if _began_anew(topics[region]):
+            continue
+        raise Wrong(
+            f"region {region}: an item replaced row {base} of key {key}, which nobody has shown",
+            "base never shown",
+        )
+
+
+def _began_anew(topic: list) -> bool:
+    """Whether a topic has more than one claim."""
+    return sum(raw(payload)[0] == "C" for payload in topic) > 1

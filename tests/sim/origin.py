@@ -15,9 +15,11 @@ from .clockwork import Process, Steps
 from .database import APPLIED, MEMBER, Deadlock, Killed, Locked, RowError
 from .intake import INCARNATION
 from .mender import Draft, Mender
-from .table import TABLE
+from .table import TABLES
 
 DRAFTS_WAITING = 2
+
+MAPS = [table.map_body for table in TABLES]
 
 
 class Tail(NamedTuple):
@@ -185,7 +187,7 @@ class Origin(Actor):
                     ledger.promised = max(ledger.promised, item.beat.frontier)
             frame = Frame(
                 VERSION, "shop", self.number, INCARNATION, node.epoch, "9.7.0", b"",
-                draft.promised, str(draft.resume), [TABLE.map_body], draft.items,
+                draft.promised, str(draft.resume), MAPS, draft.items,
             )  # fmt: skip
             position = yield from self.append(frame)
             if draft.items[-1].last:

@@ -21,6 +21,9 @@ from .weather import Weather
 
 POISON = 3819
 
+NEVER = 1 << 60
+"""A place that no binlog reaches."""
+
 
 class Place(NamedTuple):
     """What all regions of a schedule share."""
@@ -64,10 +67,10 @@ class Region:
         self.wide = rng.random() < weather.wide
         self.poison = 0
         self.silenced = False
-        self.active = True
         self.beating = True
         self.resting = False
         self.since = 0
+        self.words_since = NEVER if weather.later else 0
         self.parcels: dict[Parcel, None] = {}
         self.node: Node | None = None
         self.zombies: list[Node] = []
@@ -80,6 +83,11 @@ class Region:
         self.database.records[MEMBER] = Member()
         for peer in self.peers:
             self.database.records[APPLIED + peer] = Progress()
+
+    @property
+    def knows_words(self) -> bool:
+        """Whether the second table is active here."""
+        return self.words_since != NEVER
 
     def start(self) -> None:
         """A new process; whoever was there before has ended, or will find out."""
@@ -94,6 +102,13 @@ class Region:
                 and not node.mender.passes_over(logged)
             ):
                 self.clockwork.wake(node.tailing)
+
+    def notice(self, *peers: int) -> None:
+        """There may be something to read of these peers, or of any."""
+        for node in (self.node, *self.zombies):
+            if node is not None:
+                for peer in peers or self.peers:
+                    node.appliers[peer].notice()
 
     def _leftover(self) -> None:
         if self.node is not None:
@@ -119,7 +134,7 @@ class Region:
         return parcel
 
     def _carry(self, parcel: Parcel) -> Steps:
-        self.topic.append(parcel.record, self.clockwork.now)
+        self._land(parcel.record)
         position = len(self.topic)
         parcel.landed = True
         if self.weather.wire > 1:
@@ -211,6 +226,10 @@ class Region:
 
     def _arrive_late(self, parcel: Parcel) -> Steps:
         self.counts["record arrived late"] += 1
-        self.topic.append(parcel.record, self.clockwork.now)
+        self._land(parcel.record)
         return
         yield
+
+    def _land(self, record: Record) -> None:
+        self.topic.append(record, self.clockwork.now)
+        self.journal.landed(self.database, record)

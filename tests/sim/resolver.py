@@ -1,11 +1,10 @@
 """The resolver: works off beside the stream what was held back from it or set aside.
 
-As the node's ``actors/resolver.py`` and ``mysql/leftovers.py``, statement by statement:
+As the node's ``actors/resolver.py`` and ``actors/replay.py``, statement by statement:
 between the read of an entry and its removal the mender may have written a newer one.
 """
 
-from meshnode.core.change import Mended
-from meshnode.core.mend import Fate, LateTombstone, Lift, Reason
+from meshnode.core.mend import LateTombstone, Lift, Reason
 from meshnode.core.plan import Work
 from meshnode.core.stamp import ZERO
 from meshnode.core.wire import TRANSACTION, Item
@@ -24,9 +23,9 @@ from .database import (
     Surprise,
 )
 from .journal import Taken
-from .mending import Mending
+from .mending import Entry, Mending
 from .parking import Letter, Parking
-from .table import TABLE, key_of, wire_key
+from .table import key_of, spelled, table_of, wire_key
 
 ROUND = 1_000_000
 
@@ -76,16 +75,15 @@ class Resolver(Mending, Parking):
         database = self.database
         lifts: list[Lift] = []
         late: list[LateTombstone] = []
-        entries: dict[bytes, object] = {}
         for record in sorted(each for each in database.records if MEND <= each < LETTERS):
             entry = database.plain(None, record)
             if entry is None:
                 continue
             if record >= LATE:
-                late.append(LateTombstone(TABLE, wire_key(record - LATE), entry))
+                key = record - LATE
+                late.append(LateTombstone(table_of(key), wire_key(key), entry))
             else:
-                lifts.append(self._lift_of(record - MEND, *entry))
-                entries[lifts[-1].key] = entry
+                lifts.append(self._lift_of(record - MEND, entry))
         if not lifts and not late:
             return
         if self.node.slowness:
@@ -95,18 +93,19 @@ class Resolver(Mending, Parking):
             lift.above = above.get(lift.key, ZERO)
         yield from self._bury_held(late)
         yield from self.lift(lifts, hold=False)
-        for lift in filter(self.is_over, lifts):
-            yield from self.forget(MEND + key_of(lift.key), entries[lift.key])
 
-    def is_over(self, lift: Lift) -> bool:
-        """Whether its entry must go: a lift that was found done has not taken it out."""
-        return lift.fate is not Fate.HELD
-
-    def _lift_of(self, key: int, note: Mended, value: int | None) -> Lift:
-        seen = note.seen if note.seen != ZERO else None
-        shown = None if value is None else str(value)
+    def _lift_of(self, key: int, entry: Entry) -> Lift:
+        reason = Reason.TOMBSTONE if entry.is_published else Reason.LOCKED
+        shown = None if entry.value is None else str(entry.value)
         return Lift(
-            TABLE, wire_key(key), seen, note.base, note.base_row, Reason.LOCKED, None, shown
+            table_of(key),
+            spelled(key, entry.value or 0),
+            entry.seen,
+            entry.base,
+            entry.base_row,
+            reason,
+            None,
+            shown,
         )
 
     def _bury_held(self, late: list[LateTombstone]) -> Steps:

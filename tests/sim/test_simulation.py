@@ -33,6 +33,7 @@ MARKS = (
     "conflict: insert_insert", "conflict: update_update", "conflict: update_delete",
     "conflict: delete_update", "conflict: delete_delete",
     "tombstone collected", "collected while rows are parked", "stream read again",
+    "frame waited for its table", "init lifted a row", "init lifted a tombstone",
     # Failures
     "node crashed", "two nodes of a region", "node fenced", "session killed", "apply fenced",
     "COMMIT arrived after its sender was gone", "COMMIT lost", "record arrived late",

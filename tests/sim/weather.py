@@ -10,6 +10,7 @@ import random
 from typing import Any, NamedTuple
 
 from .client import Action, Order
+from .journal import WORDS
 
 MILLISECOND = 1_000
 SECOND = 1_000_000
@@ -65,17 +66,28 @@ class Weather:
         if "double" in self.faults and rng.random() < 0.5:
             self.wire = slow // 40
         self.join = rng.random() < 0.08
+        self.words = choice((0, 0, 0, 1, 1, 2))
+        self.later = rng.random() < 0.2
         if self.ties:
             # A forged stamp could be just that of another region's row.
             self.mix.pop("forge", None)
         for name, value in (aim or {}).items():
             setattr(self, name, value)
+        # The words join a mesh that is at work.
+        self.later = bool(self.later and self.words and not self.join)
+        if self.later:
+            # Init takes what is dated after the last region's start for a part of the streams.
+            self.steps = 0
+
+    def key(self, number: int) -> int:
+        """Key ``number`` of the schedule: of ``words``, 0: none, 1: every other, 2: all."""
+        return number + WORDS if self.words > number % 2 else number
 
     @property
     def calm(self) -> bool:
         """Whether nothing can make a stamp late: no promise should ever be in the way then."""
         return (
-            not self.skew and not self.steps and not self.join
+            not self.skew and not self.steps and not self.join and not self.later
             and not {"bare", "forge", "cascade"} & self.mix.keys()
             and self.hold < 50 * SECOND
         )  # fmt: skip
@@ -115,7 +127,7 @@ def frozen(plan: Plan) -> dict[str, Any]:
 
 def thawed(data: dict[str, Any]) -> Plan:
     """The plan that :func:`frozen` has written."""
-    weather = Weather(random.Random(0), data["weather"])
+    weather = Weather(random.Random(0), {"words": 0, "later": False, **data["weather"]})
     orders = [
         (at, region, Order(tuple(Action(*each) for each in actions), *rest))
         for at, region, (actions, *rest) in data["orders"]
@@ -167,8 +179,8 @@ def _order(rng: random.Random, weather: Weather) -> tuple[int, int, Order]:
     actions = []
     for number in range(rng.choice(weather.size)):
         what = rng.choices(kinds, weights)[0]
-        key = int(rng.random() * weather.keys)
-        to = int(rng.random() * weather.keys)
+        key = weather.key(int(rng.random() * weather.keys))
+        to = weather.key(int(rng.random() * weather.keys))
         pause = 0 if weather.ties and not number else 1 + int(rng.random() * weather.length / 500)
         # A delete whose image shows no stamp, and that no trigger saw, is dated by its commit:
         # where clocks differ that may be below the row, and nobody can know.

@@ -14,7 +14,7 @@ from .bus import Topic
 from .clockwork import Clockwork, Steps
 from .database import APPLIED, LETTERS, MEND
 from .joining import Joining
-from .journal import Journal, Wrong
+from .journal import WORDS, Journal, Wrong
 from .oracle import judge
 from .region import Place, Region
 from .weather import SECOND, Fault, Plan, draw
@@ -65,9 +65,11 @@ class World:
             self.clockwork, self.rng, self.journal, self.counts, weather, topics
         )  # fmt: skip
         self.regions = {number: Region(number, place) for number in topics}
+        self.keys = [weather.key(number) for number in range(weather.keys)]
         self.joining: Joining | None = None
-        if weather.join:
-            self.joining = Joining(self.regions.values(), self.rng, weather.keys)
+        if weather.join or weather.later:
+            keys = [key for key in self.keys if weather.join or key >= WORDS]
+            self.joining = Joining(self.regions.values(), self.rng, keys, weather.later)
         every = range(len(self.plan.orders))
         self.orders = [self.plan.orders[each] for each in (every if orders is None else orders)]
         every = range(len(self.plan.faults))
@@ -77,9 +79,9 @@ class World:
         """The whole schedule; what happened, counted.  Raises :class:`Wrong`."""
         if self.joining is not None:
             self.joining.fill()
-            steps = self.joining.run(self.clockwork, self.weather.length // 40)
-            self.clockwork.spawn("init", steps)
-        else:
+            span = self.weather.length // (6 if self.weather.later else 40)
+            self.clockwork.spawn("init", self.joining.run(self.clockwork, span))
+        if not self.weather.join:
             for region in self.regions.values():
                 region.start()
         self.clockwork.spawn("clients", self._clients())
@@ -97,7 +99,7 @@ class World:
         """What must hold after every event, not only at the commits that touch a key."""
         for number, region in self.regions.items():
             database = region.database
-            for key in range(self.weather.keys):
+            for key in self.keys:
                 self.journal.check(database, key)
             for peer in region.peers:
                 progress = database.plain(None, APPLIED + peer)
@@ -142,7 +144,7 @@ class World:
             self._later(fault.span, lambda: self._start(region))
 
     def _start(self, region: Region) -> None:
-        if self.joining is not None and not self.joining.done:
+        if self.weather.join and not self.joining.done:
             return
         if region.node is None or region.node.stopped:
             region.start()
@@ -171,9 +173,7 @@ class World:
     def _heal_link(self, region: Region, peer: int) -> None:
         for one, other in ((region, peer), (self.regions[peer], region.number)):
             one.links[other].cut = False
-            for node in (one.node, *one.zombies):
-                if node is not None:
-                    node.appliers[other].notice()
+            one.notice(other)
 
     def _silence(self, region: Region, fault: Fault) -> None:
         region.silenced = True
@@ -268,7 +268,9 @@ class World:
             tombs = {~key: tuple(value) for key, value in records.items() if key < 0}
             states[number] = (rows, tombs)
         baseline = self.joining.baseline if self.joining else {}
-        self.journal.since = {number: region.since for number, region in self.regions.items()}
+        for number, region in self.regions.items():
+            self.journal.since[number, False] = region.since
+            self.journal.since[number, True] = max(region.since, region.words_since)
         judge(topics, states, self.journal, baseline)
         if self.weather.calm and self.counts["lift: promise"]:
             raise Wrong(

@@ -5,7 +5,7 @@ Nothing is decided here that the port leaves to the caller.  Rows are found by p
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from meshnode.core import look
@@ -19,24 +19,9 @@ from meshnode.errors import Replan, RowError
 from meshnode.limits import LOCK_WAIT_SECONDS
 from meshnode.store.values import Definition, Fence, Progress, Unable
 
+from .bookkeeping import Applied, Parked, applied_name, letter_name
 from .database import Name, Row, row_name, row_of, tomb_name
 from .session import MemorySession
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A row of ``applied``."""
-
-    incarnation: int = 0
-    seq: int = 0
-    position: bytes = b""
-    stream_epoch: int = 0
-    frontier: int = 0
-    heard_us: int = 0
-    commit_us: int = 0
-    heard_beat: int = 0
-    epoch: int = 0
-    replays: int = 0
 
 
 class Conflicted(NamedTuple):
@@ -51,65 +36,11 @@ class Conflicted(NamedTuple):
     tx_id: str
 
 
-class Parked(NamedTuple):
-    """A dead letter."""
-
-    row: Unable
-    item: Item
-    origin: int
-    format: bytes
-
-
-def applied_name(origin: int) -> Name:
-    return Name("applied", "", bytes((origin,)))
-
-
-class MemoryApplying(MemorySession):
-    """An applier's session."""
-
-    async def progress(self, origin: int) -> Progress | None:
-        async def read() -> Progress | None:
-            row: Applied | None = self.database.value(None, applied_name(origin))
-            if row is None:
-                return None
-            return Progress(
-                row.incarnation, row.seq, row.position, row.stream_epoch, row.frontier,
-                row.heard_us, row.commit_us, row.heard_beat, row.epoch,
-            )  # fmt: skip
-
-        return await self._say(read)
-
-    async def definition(self, table: Table) -> Definition:
-        async def read() -> Definition:
-            local = self.database.tables.get(table.digest)
-            if local is None:
-                return Definition(False)
-            return Definition(True, local.shape, [True] * len(local.shape.columns))
-
-        return await self._say(read)
+class MemoryWriting(MemorySession):
+    """A session that carries out plans."""
 
     async def learn(self, keys: Iterable[tuple[Table, bytes]]) -> None:
         """Keys whose equal values are equal bytes need nothing to be learnt."""
-
-    async def begin(self, format: bytes, fence: Fence) -> bool:
-        return await self._say(lambda: self._begin(fence))
-
-    async def _begin(self, fence: Fence) -> bool:
-        self.tx = self.database.begin()
-        name = applied_name(fence.origin)
-        row = await self.database.read(self.tx, name, True, LOCK_WAIT_SECONDS)
-        if row is None or (row.seq, row.epoch) != (fence.seq, fence.epoch):
-            return False
-        mark = fence.mark
-        moved = replace(
-            row, incarnation=fence.incarnation, seq=mark.seq, position=mark.position,
-            stream_epoch=mark.stream_epoch, frontier=max(row.frontier, mark.frontier),
-            heard_us=mark.heard_us, heard_beat=mark.heard_beat,
-            commit_us=max(row.commit_us, mark.commit_us),
-        )  # fmt: skip
-        await self.database.update(self.tx, name, moved)
-        await self.store.wire.between()
-        return True
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
         return await self._say(lambda: self._lock(works, deep, wait))
@@ -247,6 +178,51 @@ class MemoryApplying(MemorySession):
         if plan.records:
             await self._say(write)
 
+
+class MemoryApplying(MemoryWriting):
+    """An applier's session."""
+
+    async def progress(self, origin: int) -> Progress | None:
+        async def read() -> Progress | None:
+            row: Applied | None = self.database.value(None, applied_name(origin))
+            if row is None:
+                return None
+            return Progress(
+                row.incarnation, row.seq, row.position, row.stream_epoch, row.frontier,
+                row.heard_us, row.commit_us, row.heard_beat, row.epoch,
+            )  # fmt: skip
+
+        return await self._say(read)
+
+    async def definition(self, table: Table) -> Definition:
+        async def read() -> Definition:
+            local = self.database.tables.get(table.digest)
+            if local is None:
+                return Definition(False)
+            return Definition(True, local.shape, [True] * len(local.shape.columns))
+
+        return await self._say(read)
+
+    async def begin(self, format: bytes, fence: Fence) -> bool:
+        return await self._say(lambda: self._begin(fence))
+
+    async def _begin(self, fence: Fence) -> bool:
+        self.tx = self.database.begin()
+        name = applied_name(fence.origin)
+        row = await self.database.read(self.tx, name, True, LOCK_WAIT_SECONDS)
+        if row is None or (row.seq, row.epoch) != (fence.seq, fence.epoch):
+            return False
+        mark = fence.mark
+        moved = replace(
+            row, incarnation=fence.incarnation, seq=mark.seq, position=mark.position,
+            stream_epoch=mark.stream_epoch, frontier=max(row.frontier, mark.frontier),
+            heard_us=mark.heard_us, heard_beat=mark.heard_beat,
+            commit_us=max(row.commit_us, mark.commit_us),
+        )  # fmt: skip
+        await self.database.update(self.tx, name, moved)
+        await self.store.wire.between()
+        return True
+
     def prepare(
         self, segments: Sequence[Segment], tables: Sequence[Touched]
     ) -> tuple[Sequence[Segment], Sequence[Touched]]:
@@ -286,7 +262,10 @@ class MemoryApplying(MemorySession):
     async def park(self, rows: Sequence[Unable], item: Item, origin: int, format: bytes) -> None:
         async def write() -> None:
             for row in rows:
-                self.database.note(self._open(), "letter", Parked(row, item, origin, format))
+                number = self.database.next_number("letter")
+                state = "open" if isinstance(row.error, RowError) else "replay"
+                letter = Parked(number, row, item, origin, format, state)
+                await self.database.insert(self._open(), letter_name(number), letter)
 
         if rows:
             await self._say(write)

@@ -9,6 +9,7 @@ carried out even if the client dies meanwhile.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ class Transaction:
 class Database:
     """The server of one region; ``clock`` gives microseconds since 1970.
 
-    ``notes`` are the tables that are only ever appended to: ``conflict`` and ``letter``.
+    ``notes`` are the tables that are only ever appended to: ``conflict``.
     ``cannot_stand`` says of an image whether a constraint refuses it: MySQL's number, or 0.
     """
 
@@ -105,13 +106,14 @@ class Database:
         self._last = 0
         self.records: dict[Name, Any] = {}
         self.binlog: list[Committed] = []
-        self.notes: dict[str, list] = {"conflict": [], "letter": [], "superseded": []}
+        self.notes: dict[str, list] = {"conflict": []}
         self.locks = Locks()
         self.open: dict[Transaction, None] = {}
         self.tables: dict[str, Table] = {}
         self.cannot_stand: Callable[[bytes], int] = lambda image: 0
         self.pause: Callable[[], Awaitable[None]] = _no_pause
         self._writers: dict[Name, Transaction] = {}
+        self._numbers: Counter[str] = Counter()
         self._grown: list[asyncio.Future] = []
 
     def clock(self) -> int:
@@ -122,6 +124,11 @@ class Database:
     def now(self) -> int:
         """The wall clock."""
         return self._clock()
+
+    def next_number(self, table: str) -> int:
+        """The next number of a table that counts its rows; one that is rolled back is lost."""
+        self._numbers[table] += 1
+        return self._numbers[table]
 
     # Reading
 

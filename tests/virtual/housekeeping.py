@@ -1,28 +1,19 @@
-"""The sessions of the heart and of the gardener over a database in memory."""
+"""The sessions of the heart, the gardener and the census over a database in memory."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import Beat
 from meshnode.errors import Busy
 from meshnode.limits import LOCK_WAIT_SECONDS
-from meshnode.store.values import Tail
+from meshnode.store.values import Letters, Tail
 
-from .applying import Applied
+from .bookkeeping import HEARTBEAT, MEMBER, Applied, MemberRow, Parked
 from .database import Name
+from .mending import Held
 from .session import MemorySession
-
-MEMBER = Name("member", "", b"")
-HEARTBEAT = Name("heartbeat", "", b"")
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    """The row of ``member``."""
-
-    epoch: int = 0
-    tail: Tail = field(default_factory=Tail)
 
 
 class MemoryBeating(MemorySession):
@@ -99,7 +90,11 @@ class MemoryGardening(MemorySession):
 
     async def parked(self) -> list[int]:
         async def read() -> list[int]:
-            return [each.row.incoming.entry.ts for each in self.database.notes["letter"]]
+            return [
+                each.row.incoming.entry.ts
+                for each in self.database.records.values()
+                if isinstance(each, Parked) and each.state != "closed"
+            ]
 
         return await self._say(read)
 
@@ -130,19 +125,54 @@ class MemoryGardening(MemorySession):
             tx = self.tx = self.database.begin()
             gone = 0
             for name in self._stable(digest, limit)[:rows]:
-                value = await self.database.read(tx, name, True, 2.0)
+                value = await self.database.read(tx, name, True, LOCK_WAIT_SECONDS)
                 if value is not None and value.ts <= limit:
                     await self.database.delete(tx, name)
                     gone += 1
             return gone
 
-        try:
-            gone = await self._say(drop)
-        except Busy:
-            await self.rollback()
-            raise
-        await self.commit()
-        return gone
+        return await self._alone(drop)
 
     async def forget(self, days: int, rows: int) -> None:
         """Records are kept for the oracle."""
+
+
+class MemoryCounting(MemorySession):
+    """What the census asks, and who watches the settings."""
+
+    async def letters(self) -> list[Letters]:
+        async def read() -> list[Letters]:
+            groups: dict[tuple[str, str | None], list[int]] = {}
+            for each in self.database.records.values():
+                if isinstance(each, Parked) and each.state != "closed":
+                    at, entry, _ = each.row.incoming
+                    groups.setdefault((each.state, at[0].title), []).append(entry.ts)
+            if self.store.skipped:
+                groups["skipped", None] = [0] * len(self.store.skipped)
+            return [
+                Letters(state, table, len(stamps), min(stamps))
+                for (state, table), stamps in groups.items()
+            ]
+
+        return await self._say(read)
+
+    async def waiting(self) -> int:
+        async def read() -> int:
+            return sum(isinstance(each, Held) for each in self.database.records.values())
+
+        return await self._say(read)
+
+    async def tombstones(self) -> dict[str, int]:
+        async def read() -> dict[str, int]:
+            buried = Counter(name.table for name in self.database.records if name.kind == "tomb")
+            return {table.title: buried[digest] for digest, table in self.database.tables.items()}
+
+        return await self._say(read)
+
+    async def settings(self, names: Sequence[str]) -> dict[str, str]:
+        async def read() -> dict[str, str]:
+            return {
+                name: self.store.settings[name] for name in names if name in self.store.settings
+            }
+
+        return await self._say(read)

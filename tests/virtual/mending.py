@@ -6,8 +6,8 @@ tombstone is a transaction of its own here.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from meshnode.core.change import Marker, Mended, NetKey, Table
 from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
@@ -18,7 +18,9 @@ from .applying import Conflicted
 from .database import Name, Row, Transaction, row_name, tomb_name
 from .rows import image, number_of, value_of
 from .session import MemorySession
-from .store import MemoryStore
+
+if TYPE_CHECKING:
+    from .store import MemoryStore
 
 PATIENCE_SECONDS = (0.002, 0.005, 0.015, 0.04)
 
@@ -27,20 +29,23 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class Held:
-    """A row of ``mend``: a lift, or a late tombstone, whose key was locked."""
+    """A row of ``mend``: a lift, or a late tombstone, whose key was locked.
+
+    Without a stamp seen, whatever stands is lifted.
+    """
 
     table: Table
     key: bytes
-    note: Mended
+    seen: Stamp | None
+    base: Stamp = ZERO
+    base_row: bool = False
     late: bool = False
     image: bytes | None = None
 
-
-class Loss(NamedTuple):
-    """A version that was never published and is gone: what a record of it shows."""
-
-    key: bytes
-    image: bytes | None
+    @property
+    def is_published(self) -> bool:
+        """Whether the stream has shown the version, which only stands too low now."""
+        return self.seen is not None and self.image is None
 
 
 def mend_name(table: Table, key: bytes, late: bool) -> Name:
@@ -48,11 +53,11 @@ def mend_name(table: Table, key: bytes, late: bool) -> Name:
 
 
 class MemoryMending(MemorySession):
-    """The mender's session in region ``own``."""
+    """A session that lifts and buries."""
 
-    def __init__(self, store: MemoryStore, own: int, restamped: Restamped) -> None:
-        super().__init__(store, "mender")
-        self.own = own
+    def __init__(self, store: "MemoryStore", name: str, restamped: Restamped) -> None:
+        super().__init__(store, name)
+        self.own = store.own
         self.restamped = restamped
 
     async def _patiently(
@@ -98,53 +103,77 @@ class MemoryMending(MemorySession):
     async def lift(
         self, lifts: Sequence[Lift], fde: bytes, promised: Callable[[], int], hold: bool = True
     ) -> None:
-        wrote: list[tuple[Lift, Stamp]] = []
+        wrote: list[tuple[Lift, Lift, Stamp]] = []
 
         async def work(lift: Lift, tx: Transaction) -> None:
-            lift.fate = await self._lift(lift, tx, promised(), wrote)
+            lift.fate = await self._lift(lift, tx, promised(), hold, wrote)
 
         for lift in await self._patiently(lifts, work):
             lift.fate = Fate.HELD
             if hold:
-                note = Mended(lift.seen or ZERO, lift.base, lift.base_row)
-                await self._hold(Held(lift.table, lift.key, note, image=_seen(lift)))
-        for lift, stamp in wrote:
+                await self._hold(
+                    Held(
+                        lift.table, lift.key, lift.seen, lift.base, lift.base_row,
+                        image=_seen(lift),
+                    )
+                )  # fmt: skip
+        for lift, done, stamp in wrote:
             if lift.fate is Fate.LIFTED:
-                self.restamped.note(lift, stamp, True)
+                self.restamped.note(done, stamp, True)
 
     async def _lift(
-        self, lift: Lift, tx: Transaction, promised: int, wrote: list[tuple[Lift, Stamp]]
-    ) -> Fate:
+        self,
+        lift: Lift,
+        tx: Transaction,
+        promised: int,
+        hold: bool,
+        wrote: list[tuple[Lift, Lift, Stamp]],
+    ) -> Fate | None:
         database = self.database
         at = lift.table, lift.table.fold(lift.key)
         row: Row | None = await database.read(tx, row_name(at), True, None)
         await self.store.wire.between()
         tomb = await database.read(tx, tomb_name(at), True, None) or ZERO
+        name = mend_name(lift.table, lift.key, False)
+        held: Held | None = await database.read(tx, name, True, 2.0)
+        if held is not None and held.seen == lift.seen:
+            await database.delete(tx, name)
+        elif not hold:
+            return None
         if row is not None and self.restamped.by(lift, row.stamp):
             return Fate.LIFTED
         if row is None or lift.seen not in (None, row.stamp):
             if lift.reason is not Reason.TOMBSTONE:
                 database.note(tx, "conflict", self._overtaken(lift, row, tomb))
             return Fate.OVERTAKEN
+        self._replace(tx, held, lift)
+        # A copy: undone, and tried again, the lift knows no more than before.
+        done = replace(lift, seen=row.stamp)
         if tomb > lift.base:
-            lift.base, lift.base_row = tomb, False
-        lift.seen = row.stamp
+            done.base, done.base_row = tomb, False
         ts = lifted(database.now(), row.stamp.ts, max(tomb, lift.base, lift.above).ts, promised)
         stamp = Stamp(ts, self.own)
         await self.store.wire.between()
         new = image(number_of(lift.key), stamp, value_of(lift.table, row.image))
         await database.update(tx, row_name(at), Row(lift.table, stamp, new))
-        tx.mended[(lift.table.digest, lift.key)] = Mended(row.stamp, lift.base, lift.base_row)
-        name = mend_name(lift.table, lift.key, False)
-        if await database.read(tx, name, True, None) is not None:
+        tx.mended[(lift.table.digest, lift.key)] = Mended(row.stamp, done.base, done.base_row)
+        if held is not None and database.value(tx, name) is not None:
             await database.delete(tx, name)
-        wrote.append((lift, stamp))
-        self.restamped.note(lift, stamp, False)
+        wrote.append((lift, done, stamp))
+        self.restamped.note(done, stamp, False)
         return Fate.LIFTED
 
     def _overtaken(self, lift: Lift, row: Row | None, tomb: Stamp) -> Conflicted:
         winner = max(row.stamp if row else ZERO, tomb)
         return Conflicted(lift.key, "overtaken", winner, lift.seen or ZERO, None, _seen(lift), "")
+
+    def _replace(self, tx: Transaction, held: Held | None, lift: Lift | Held) -> None:
+        """Record a version that waits no longer, because ``lift`` is about a later one."""
+        if held is None or held.seen == lift.seen or held.is_published:
+            return
+        winner, loser = lift.seen or ZERO, held.seen or ZERO
+        lost = Conflicted(lift.key, "overtaken", winner, loser, None, held.image, "")
+        self.database.note(tx, "conflict", lost)
 
     async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
         return await self._patiently(late, self._bury)
@@ -170,7 +199,7 @@ class MemoryMending(MemorySession):
             await database.delete(tx, row_name(at))
 
     async def hold_late(self, late: LateTombstone) -> None:
-        await self._hold(Held(late.table, late.key, Mended(late.stamp, ZERO, False), late=True))
+        await self._hold(Held(late.table, late.key, late.stamp, late=True))
 
     async def _hold(self, held: Held) -> None:
         async def write() -> None:
@@ -179,10 +208,11 @@ class MemoryMending(MemorySession):
             known: Held | None = await self.database.read(self.tx, name, True, 2.0)
             if known is None:
                 await self.database.insert(self.tx, name, held)
-                return
-            if known.image is not None and known.note.seen != held.note.seen:
-                self.database.note(self.tx, "superseded", known.image)
-            await self.database.update(self.tx, name, held)
+            elif not held.late:
+                self._replace(self.tx, known, held)
+                await self.database.update(self.tx, name, held)
+            elif known.seen < held.seen:
+                await self.database.update(self.tx, name, held)
 
         await self._say(write)
         await self.commit()
@@ -203,7 +233,7 @@ class MemoryMending(MemorySession):
             raise Busy("a row below a late tombstone is locked")
         return lifts
 
-    async def waiting(self) -> list[Held]:
+    async def entries(self) -> list[Held]:
         """What is held back."""
 
         async def read() -> list[Held]:
@@ -211,24 +241,18 @@ class MemoryMending(MemorySession):
 
         return await self._say(read)
 
-    async def forget(self, held: Held) -> None:
-        """Take an entry out of ``mend``."""
-
-        async def write() -> None:
-            self.tx = self.database.begin()
-            name = mend_name(held.table, held.key, held.late)
-            if await self.database.read(self.tx, name, True, 2.0) is not None:
-                await self.database.delete(self.tx, name)
-
-        await self._say(write)
-        await self.commit()
-
     async def held(self) -> dict[Marker, Mended]:
         """What waits to be lifted, with what it had replaced."""
         return {
-            (held.table.digest, held.key): held.note
-            for held in await self.waiting()
-            if not held.late
+            (held.table.digest, held.key): Mended(held.seen, held.base, held.base_row)
+            for held in await self.entries()
+            if not held.late and held.seen is not None
+        }
+
+    async def late(self) -> dict[Marker, Stamp]:
+        """The late tombstones that wait."""
+        return {
+            (held.table.digest, held.key): held.seen for held in await self.entries() if held.late
         }
 
     async def table(self, digest: str) -> Table | None:

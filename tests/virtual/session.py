@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from meshnode.errors import Retry
+from meshnode.errors import MeshError, Retry
 from meshnode.store.values import Pause
 
 from .database import Transaction
@@ -135,6 +135,16 @@ class MemorySession:
         return await self._say(read)
 
     # Transactions
+
+    async def _alone(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """A transaction of its own, which ``work`` begins."""
+        try:
+            found = await self._say(work)
+        except MeshError:
+            await self.rollback()
+            raise
+        await self.commit()
+        return found
 
     def _open(self) -> Transaction:
         """The open transaction; after a deadlock or a rollback a statement would stand alone."""

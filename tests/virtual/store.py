@@ -5,26 +5,38 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from meshnode.core.mend import Restamped
+from meshnode.core.settings import SETTINGS
 from meshnode.store.values import Pause
 
 from .applying import MemoryApplying
+from .bookkeeping import MEMBER
+from .claiming import MemoryClaiming
 from .database import Database
-from .housekeeping import MemoryBeating, MemoryGardening
+from .housekeeping import MemoryBeating, MemoryCounting, MemoryGardening
 from .loop import Process, outside
+from .resolving import MemoryResolving
 from .session import MemorySession, Wire
 
 Session = TypeVar("Session", bound=MemorySession)
 
 
 class MemoryStore:
-    """The database of ``region``, and who is connected to it."""
+    """The database of ``region``, and who is connected to it.
+
+    ``paused`` and ``skipped``: the peers that an operator holds, and the transactions that one
+    has told the node to leave out.
+    """
 
     def __init__(self, region: str, database: Database, wire: Wire | None = None) -> None:
         self.region = region
+        self.own: int = database.records[MEMBER].region
         self.database = database
         self.wire = wire or Wire()
         self.sessions: dict[MemorySession, None] = {}
         self.paused: dict[int, Pause] = {}
+        self.skipped: set[str] = set()
+        self.settings = {each.variable: each.value for each in SETTINGS}
         self._leaving: set[asyncio.Task] = set()
 
     def leaving(self, work: Any) -> None:
@@ -64,6 +76,18 @@ class MemoryStore:
             yield session
 
     @asynccontextmanager
+    async def claiming(self, restamped: Restamped) -> AsyncIterator[MemoryClaiming]:
+        """A session for the origin."""
+        async with self.opened(MemoryClaiming(self, "mender", restamped)) as session:
+            yield session
+
+    @asynccontextmanager
+    async def resolving(self, restamped: Restamped) -> AsyncIterator[MemoryResolving]:
+        """A session for the resolver."""
+        async with self.opened(MemoryResolving(self, "resolver", restamped)) as session:
+            yield session
+
+    @asynccontextmanager
     async def beating(self) -> AsyncIterator[MemoryBeating]:
         """A session for the heart."""
         async with self.opened(MemoryBeating(self, "heart")) as session:
@@ -73,4 +97,10 @@ class MemoryStore:
     async def gardening(self) -> AsyncIterator[MemoryGardening]:
         """A session for the gardener."""
         async with self.opened(MemoryGardening(self, "gardener")) as session:
+            yield session
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[MemoryCounting]:
+        """A session for the census, or for who watches the settings."""
+        async with self.opened(MemoryCounting(self, "census")) as session:
             yield session

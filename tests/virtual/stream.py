@@ -1,7 +1,7 @@
 """The binlog of a database in memory, as the tailer reads it."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from meshnode.core.change import RowOp, Table, Transaction
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat
@@ -18,7 +18,7 @@ def source_of(region: int) -> str:
 
 
 class MemoryStream:
-    """Reads from transaction ``after`` on; ``lag`` seconds late at most."""
+    """Reads what follows the first ``after`` transactions."""
 
     def __init__(self, database: Database, after: int) -> None:
         self.database = database
@@ -33,14 +33,20 @@ class MemoryStream:
         await asyncio.sleep(0)
         return found
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
 
 class MemoryAssembler:
-    """Makes transactions of what the stream reads, and drops those that the mesh applied."""
+    """Makes transactions of what the stream reads; drops those that the mesh has applied."""
 
-    def __init__(self, region: int, tables: Mapping[str, Table], notices: Notices) -> None:
+    def __init__(
+        self, region: int, tables: Mapping[str, Table], notices: Notices, skipped: Iterable[str]
+    ) -> None:
         self.region = region
         self.tables = tables
         self.notices = notices
+        self.skipped = set(skipped)
         self._passed: list[tuple[str, int]] = []
 
     def feed(self, packets: Sequence[Committed]) -> Iterator[Transaction]:
@@ -58,6 +64,8 @@ class MemoryAssembler:
 
     def _transaction(self, committed: Committed) -> Transaction | None:
         """None where there is nothing for the stream, as in what only GC has done."""
+        if f"{source_of(self.region)}:{committed.number}" in self.skipped:
+            return None
         tx = Transaction(
             f"{source_of(self.region)}:{committed.number}", committed.at,
             mended=dict(committed.mended), format=FORMAT, server="9.7.0",

@@ -13,12 +13,18 @@ from dataclasses import replace
 
 import pytest
 
-from meshnode.actors import gardener
+from meshnode.actors import gardener, origin
+from meshnode.actors.gardener import Gardener
 from meshnode.core import look
+from meshnode.core.ledger import Ledger
+from meshnode.core.wire import Sender
+from meshnode.store.values import Member, Waiting
 
 from .applying import MemoryApplying
 from .mending import MemoryMending
-from .world import Options, World
+from .options import Options
+from .resolving import MemoryResolving
+from .world import World
 
 SEEDS = 40
 """Each takes about a third of a second."""
@@ -27,6 +33,7 @@ KEPT = {
     5: "rows that an applier had written were taken for those of another table",
     12: "a version that was held back was overwritten before it could be lifted",
     38: "an actor that failed while it was cancelled was started again, and its node never ended",
+    20036: "the bus had forgotten what a successor had to read",
 }
 
 HOT = Options(
@@ -34,6 +41,11 @@ HOT = Options(
 )
 
 SKEWED = replace(HOT, regions=2, keys=8, skew=2.0, bus_lag=0.3, unseen_deletes=0.2)
+
+
+LOCKED = replace(
+    HOT, regions=2, keys=2, clients=3, skew=2.0, long_transactions=0.8, delete_share=0.3
+)
 
 
 def outcome(seed: int, options: Options | None = None) -> tuple[list[str], dict[str, int]]:
@@ -62,7 +74,7 @@ def test_seeds() -> None:
         for seed, (problems, counts) in zip(seeds, pool.map(outcome, seeds, chunksize=4)):
             assert not problems, f"seed {seed} ({KEPT.get(seed, 'new')}): {problems}"
             happened.update(counts)
-    for what in ("kills", "cancels", "twins", "cuts", "clients disturbed"):
+    for what in ("kills", "cancels", "twins", "cuts", "clients disturbed", "parked", "set aside"):
         assert happened[what] >= 5, f"{what}: {happened}"
     assert happened["fenced"], happened
 
@@ -116,6 +128,46 @@ def overtaken_lifts_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryMending, "lift", nothing)
 
 
+def own_end_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def only_what_was_noted(
+        reader: object, member: Member, sender: Sender, end: bytes
+    ) -> tuple[Ledger, bytes]:
+        tail = member.tail
+        known = Ledger(sender.name, member.incarnation, tail.seq, member.epoch)
+        known.resume, known.promised = tail.gtids, tail.frontier
+        return known, end
+
+    monkeypatch.setattr(origin, "read_own_end", only_what_was_noted)
+
+
+def held_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = MemoryResolving.waiting
+
+    async def taken_out(self: MemoryResolving, most: int) -> list[Waiting]:
+        entries = await waiting(self, most)
+        await self.forget(entries)
+        return entries
+
+    monkeypatch.setattr(MemoryResolving, "waiting", taken_out)
+
+
+def dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: MemoryApplying, *_: object) -> None:
+        """Setting nothing aside."""
+
+    monkeypatch.setattr(MemoryApplying, "park", nothing)
+
+
+def forgotten_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def what_peers_have(self: Gardener) -> None:
+        self.board.noted = self.board.tail.position
+        await retain(self)
+
+    retain = Gardener.retain
+    monkeypatch.setattr(Gardener, "retain", what_peers_have)
+    monkeypatch.setattr(gardener, "ROUND_SECONDS", 0.1)
+
+
 MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
     "no look": (no_look, HOT),
     "no look at tombstones": (blind_look, HOT),
@@ -123,6 +175,10 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
     "the position is committed first": (position_first, Options(kill=0.001, seconds=6.0)),
     "tombstones go at once": (collected_at_once, HOT),
     "nothing is lifted": (overtaken_lifts_are_published, HOT),
+    "the end of the own topic is not read": (own_end_unread, Options(kill=0.001, seconds=6.0)),
+    "the bus forgets what was not noted": (forgotten_too_soon, Options(kill=0.001, seconds=6.0)),
+    "held-back keys are tried once": (held_back_once, LOCKED),
+    "rows that cannot stand are dropped": (dropped, Options(refused=0.2, seconds=4.0)),
 }
 
 TRIES = 30

@@ -8,72 +8,31 @@ supervisor would show as a defect or a halt fails the run, too: nothing here nee
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from zlib import crc32
 
 from meshnode.errors import Fenced, MeshError
+from meshnode.limits import LOCK_WAIT_SECONDS, LOCKED_SECONDS
 
 from . import oracle
+from .bookkeeping import Parked, install
 from .bus import MemoryBus, RoughLink, Topics
 from .clients import Client
 from .clock import virtual_time, wall_us
 from .database import Database, Row
 from .loop import Process, VirtualLoop
 from .mending import Held
-from .node import NAMES, VirtualNode, install, topology_of
+from .node import NAMES, VirtualNode, topology_of
+from .options import Options, options_of
 from .rows import number_table, wire_key
 from .session import RoughWire
 from .store import MemoryStore
 
 SETTLE_SECONDS = 60
+REFUSED = 3819
 TABLE = number_table()
-
-
-@dataclass
-class Options:
-    """What a seed allows; chances are shares of steps, messages or statements."""
-
-    regions: int = 2
-    keys: int = 3
-    clients: int = 2
-    seconds: float = 20.0
-    wire_lag: float = 0.002
-    bus_lag: float = 0.01
-    lost_answers: float = 0.0
-    lost_messages: float = 0.0
-    kill: float = 0.0
-    cancel: float = 0.0
-    twins: float = 0.0
-    skew: float = 0.0
-    unseen_deletes: float = 0.0
-    long_transactions: float = 0.1
-    cuts: bool = False
-    delete_share: float = 0.3
-
-
-def options_of(source: random.Random) -> Options:
-    """A mix of its own for each seed: many faults at once hide what needs few."""
-
-    def maybe(value: float, chance: float = 0.4) -> float:
-        return value if source.random() < chance else 0.0
-
-    return Options(
-        regions=source.choice((2, 2, 3)),
-        keys=source.choice((1, 2, 3, 8)),
-        clients=source.choice((1, 2, 3)),
-        seconds=source.choice((4.0, 8.0)),
-        wire_lag=source.choice((0.0005, 0.003, 0.02)),
-        bus_lag=source.choice((0.001, 0.02, 0.3)),
-        lost_answers=maybe(0.003),
-        lost_messages=maybe(0.01),
-        kill=maybe(0.0004),
-        cancel=maybe(0.0004),
-        twins=maybe(0.2),
-        skew=maybe(source.choice((0.05, 2.0))),
-        unseen_deletes=maybe(0.3),
-        long_transactions=source.choice((0.0, 0.1, 0.5)),
-        cuts=source.random() < 0.3,
-        delete_share=source.choice((0.1, 0.3, 0.6)),
-    )
 
 
 class Errors(logging.Handler):
@@ -153,14 +112,18 @@ class World:
         for place in self.places:
             place.wire.loss = place.link.loss = 0.0
             place.link.cut.clear()
+            place.database.cannot_stand = lambda image: 0
         problems = ["the mesh was never looked at"]
         for _ in range(SETTLE_SECONDS):
             await asyncio.sleep(1.0)
+            for place in self.places:
+                await self._operate(place)
             problems = self.problems()
             if not problems:
                 break
         for keeper in keepers:
             keeper.cancel()
+        self._count_letters()
         problems += self.broken
         return problems + (self._states() if problems else [])
 
@@ -169,11 +132,36 @@ class World:
         skew = round(source.uniform(-options.skew, options.skew) * 1e6)
         database = Database(lambda: wall_us(self.loop) + skew)
         database.tables[TABLE.digest] = TABLE
-        install(database, self.topology, number)
+        peers = [peer for peer in range(1, options.regions + 1) if peer != number]
+        install(database, number, peers)
+        database.cannot_stand = partial(self._refuse, number)
         wire = RoughWire(source, options.wire_lag, options.lost_answers)
         link = RoughLink(source, options.bus_lag, options.lost_messages)
         store = MemoryStore(NAMES[number - 1], database, wire)
         return Place(number, database, store, wire, link)
+
+    def _refuse(self, number: int, image: bytes) -> int:
+        """MySQL's number if a constraint of region ``number`` refuses a version of another one."""
+        own = image[-1] == number
+        return 0 if own or crc32(image) % 1000 >= self.options.refused * 1000 else REFUSED
+
+    async def _operate(self, place: Place) -> None:
+        """Do what an operator does once the cause is gone: have every letter replayed."""
+        for name, letter in list(place.database.records.items()):
+            if isinstance(letter, Parked) and letter.state == "open":
+                tx = place.database.begin()
+                with suppress(MeshError):
+                    now = await place.database.read(tx, name, True, LOCK_WAIT_SECONDS)
+                    if now == letter:
+                        await place.database.update(tx, name, replace(letter, state="replay"))
+                        place.database.commit(tx)
+                place.database.rollback(tx)
+
+    def _count_letters(self) -> None:
+        for place in self.places:
+            for each in place.database.records.values():
+                if isinstance(each, Parked):
+                    self.count("parked" if each.code else "set aside")
 
     # Nodes
 
@@ -259,6 +247,8 @@ class World:
             await self._statement(client, source.randint(1, options.keys), made)
             if long:
                 await asyncio.sleep(source.expovariate(10.0))
+        if long and source.random() < options.idle:
+            await asyncio.sleep(source.uniform(LOCKED_SECONDS, 2 * LOCKED_SECONDS))
         if long and source.random() < 0.2:
             await client.rollback()
             return
@@ -325,6 +315,8 @@ class World:
                 problems.append(f"region {place.number}: key {key.hex()} stands beside {tomb}")
         if any(isinstance(value, Held) for value in records.values()):
             problems.append(f"region {place.number}: keys wait to be mended")
+        if any(isinstance(value, Parked) and value.state != "closed" for value in records.values()):
+            problems.append(f"region {place.number}: rows are set aside")
         return problems
 
     def _lost(self, streams: list[oracle.Stream]) -> list[str]:
@@ -334,8 +326,6 @@ class World:
             for each in place.database.notes["conflict"]:
                 shown += each.arrived or b""
                 shown += bytes.fromhex(each.stood or "")
-            for image in place.database.notes["superseded"]:
-                shown += image
         return [
             f"region {own}: {value} of key {key} is nowhere"
             for own, key, value in self.written

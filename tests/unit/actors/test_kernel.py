@@ -48,6 +48,26 @@ async def test_take_stops_at_its_weight_but_takes_one():
     assert box.take(1) == []
 
 
+@pytest.mark.parametrize(("weight", "gathered"), [(1000, 50), (30, 30), (5, 10)])
+async def test_what_the_producer_has_at_hand_is_gathered_up_to_a_weight(weight, gathered):
+    box = Mailbox(1000)
+    later = asyncio.Event()
+
+    async def produce() -> None:
+        for number in range(6):
+            if number == 5:
+                await later.wait()
+            box.add(number, 10)
+            await asyncio.sleep(0)
+
+    producing = asyncio.create_task(produce())
+    await box.wait()
+    await box.gather(weight)
+    assert box.weight == gathered, "and nothing that has yet to come is waited for"
+    later.set()
+    await producing
+
+
 async def test_one_entry_always_fits():
     box = Mailbox(10)
     await asyncio.wait_for(box.put("huge", 10_000), SOON)

@@ -1,5 +1,7 @@
 """What one transaction of a batch does to the index of another."""
 
+import pytest
+
 from meshnode.actors.board import Board
 from meshnode.actors.mender import Mender
 from meshnode.core.change import RowOp, Table, Transaction
@@ -29,13 +31,31 @@ def image(key: int, ts: int) -> bytes:
 
 
 class Mending:
-    """A database with these tombstones in which every row is locked."""
+    """A database with these tombstones in which every row is locked, or what ``fate`` says."""
 
     def __init__(self, tombstones: dict) -> None:
         self.found = tombstones
         self.asked: dict = {}
         self.lifts: list = []
         self.graves_locked = False
+        self.fate = Fate.HELD
+        self.waits: dict = {}
+        self.waits_late: dict = {}
+        self.table_of_words: Table | None = None
+
+    async def held(self) -> dict:
+        return self.waits
+
+    async def late(self) -> dict:
+        return self.waits_late
+
+    async def table(self, digest: str) -> Table | None:
+        return self.table_of_words
+
+    async def learn(self, keys: list) -> None:
+        """Case does not count."""
+        for table, key in keys:
+            table.folds[key] = key.lower()
 
     async def keep_alive(self) -> None:
         """Nothing ends this session."""
@@ -53,7 +73,7 @@ class Mending:
     async def lift(self, lifts: list, fde: bytes, promised) -> None:
         self.lifts += lifts
         for lift in lifts:
-            lift.fate = Fate.HELD
+            lift.fate = self.fate
 
 
 class Region:
@@ -111,7 +131,7 @@ async def test_a_write_over_a_row_that_is_held_back_has_replaced_what_that_one_r
 
     assert item.tx_id.endswith(":2")
     assert bases(item) == [(0, False)] and not item.exact
-    assert region.mender.held == {}
+    assert region.mender.held.rows == {}
 
 
 async def test_a_heartbeat_binds_what_comes_behind_it():
@@ -146,4 +166,96 @@ async def test_what_is_written_over_a_delete_whose_tombstone_waits_is_lifted_abo
 
     region.mending.found = {(region.table, wire_key(1)): Stamp(51, OWN)}
     await region.items(region.transaction(WRITE, image(1, 60)))
-    assert region.mender.late == {}, "written meanwhile"
+    assert region.mender.held.late == {}, "written meanwhile"
+
+
+async def test_a_tombstone_that_waits_counts_after_a_restart():
+    region = Region()
+    region.mending.waits_late = {(region.table.digest, wire_key(1)): Stamp(51, OWN)}
+    await region.mender.load()
+    assert await region.items(region.transaction(WRITE, image(1, 20))) == []
+    assert [lift.above for lift in region.mending.lifts] == [Stamp(51, OWN)]
+
+
+async def test_what_waits_counts_after_a_restart_however_its_key_is_spelled():
+    region = Region()
+    word = Column("word", FieldType.VARCHAR, meta=28, nullable=False, collation=255)
+    words = make_table(build_table_map(2, "shop", "w", (word, *COLUMNS[1:]), (0,)))
+    region.table = region.mending.table_of_words = words
+    region.mender.known[words.digest] = words
+    region.mending.waits_late = {(words.digest, b"\x01A"): Stamp(51, OWN)}
+    await region.mender.load()
+    insert = b"\0\x01a" + image(1, 20)[9:]
+    assert await region.items(region.transaction(WRITE, insert)) == []
+    assert [lift.above for lift in region.mending.lifts] == [Stamp(51, OWN)]
+
+
+async def test_a_row_that_is_held_back_has_replaced_the_delete_of_its_own_transaction():
+    """A REPLACE under a clock that stepped back: peers have got the delete, not the row before."""
+    region = Region()
+    replace = region.transaction(DELETE, image(1, 50))
+    insert = region.transaction(WRITE, image(1, 20)).ops
+    replace.ops += insert
+    region.number = 1
+    (item,) = await region.items(replace)
+    assert [(entry.ts, entry.base_ts, entry.base_row) for entry in item.entries] == [(51, 50, True)]
+    (lifted,) = region.mending.lifts
+    assert (lifted.base, lifted.base_row) == (Stamp(51, OWN), False)
+
+    over = region.transaction(UPDATE, image(1, 20) + image(1, 70))
+    (item,) = await region.items(over)
+    assert bases(item) == [(51, False)] and not item.exact
+
+
+async def test_a_delete_of_a_held_row_below_what_that_one_replaced_has_replaced_nothing():
+    """Peers have the newer delete already; this one changes nothing."""
+    region = Region()
+    replace = region.transaction(DELETE, image(1, 50))
+    replace.ops += region.transaction(WRITE, image(1, 20)).ops
+    region.number = 1
+    await region.items(replace)
+    (item,) = await region.items(region.transaction(DELETE, image(1, 20)))
+    assert [(entry.ts, entry.base_ts, entry.base_row) for entry in item.entries] == [(21, 0, False)]
+    assert not item.exact
+
+
+async def test_a_note_about_a_row_that_others_have_deleted_is_no_base():
+    region = Region(promised=15)
+    assert await region.items(region.transaction(UPDATE, image(1, 5) + image(1, 10))) == []
+    region.mending.found = {(region.table, wire_key(1)): Stamp(20, 2)}
+    (item,) = await region.items(region.transaction(WRITE, image(1, 30)))
+    assert bases(item) == [(20, False)] and item.exact
+    assert region.mender.held.rows == {}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_lift_over_a_row_that_is_held_back_has_replaced_what_that_one_replaced(together):
+    region = Region(promised=15)
+    first = region.transaction(UPDATE, image(1, 5) + image(1, 10))
+    if not together:
+        assert await region.items(first) == []
+    second = region.transaction(UPDATE, image(1, 10) + image(1, 12))
+    assert await region.items(*((first, second) if together else (second,))) == []
+    assert [(lift.seen.ts, lift.base.ts) for lift in region.mending.lifts] == [(10, 5), (12, 5)]
+
+    (item,) = await region.items(region.transaction(UPDATE, image(1, 12) + image(1, 20)))
+    assert bases(item) == [(5, True)]
+
+
+async def test_a_write_over_an_overtaken_row_has_replaced_what_that_one_replaced():
+    """It has a record and is not published: for peers, what it had replaced stands."""
+    region = Region(promised=15)
+    region.mending.fate = Fate.OVERTAKEN
+    overtaken = region.transaction(UPDATE, image(1, 5) + image(1, 10))
+    over = region.transaction(UPDATE, image(1, 10) + image(1, 20))
+    (item,) = await region.items(overtaken, over)
+    assert bases(item) == [(5, True)] and item.exact
+
+
+async def test_what_touches_nothing_that_is_held_back_stays_ordinary():
+    region = Region(promised=15)
+    await region.items(region.transaction(WRITE, image(1, 10)))
+    other = region.transaction(WRITE, image(2, 20))
+    (item,) = await region.items(other)
+    assert bases(item) == [(0, False)] and item.exact
+    assert list(region.mender.held.rows) == [(region.table.digest, wire_key(1))]

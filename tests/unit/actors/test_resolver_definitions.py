@@ -1,7 +1,5 @@
 """A definition that changes while the resolver is away is noticed when it is back."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from meshnode.actors import resolver as resolver_module
@@ -11,7 +9,7 @@ from meshnode.errors import Retry
 
 
 class Looks:
-    """Leftovers of a region where nothing is left over; its definitions are ``found`` in turn."""
+    """A region where nothing is left over; its definitions are ``found`` in turn."""
 
     def __init__(self, *found: object) -> None:
         self.found = list(found)
@@ -22,36 +20,25 @@ class Looks:
             raise answer
         return answer
 
-    async def replay(self, *_: object) -> int:
-        return 0
+    async def to_replay(self, most: int) -> list:
+        return []
 
-    async def close_overtaken(self) -> int:
-        return 0
-
-
-async def nothing(*_: object) -> dict:
-    return {}
+    async def parked(self, most: int, after: int) -> list:
+        return []
 
 
 async def test_each_change_counts_once_also_over_a_restart(monkeypatch) -> None:
     """Appliers may have compared a table before the first look: that counts as well."""
     monkeypatch.setattr(resolver_module, "ROUND_SECONDS", 0)
-    monkeypatch.setattr(resolver_module, "read_collations", nothing)
     board = Board(1)
-    view = SimpleNamespace(now=SimpleNamespace(matches=None))
-    actor = Resolver(view, SimpleNamespace(id=1), None, board)
-
-    async def value(_: str) -> int:
-        return 1
-
+    actor = Resolver(None, None, board)
     seen = []
     for looks in (
         Looks("a", "a", Retry("lost")),
         Looks("b", "b", Retry("lost")),
         Looks("b", Retry("lost")),
     ):
-        monkeypatch.setattr(resolver_module, "Leftovers", lambda *_, looks=looks: looks)
         with pytest.raises(Retry):
-            await actor._run(SimpleNamespace(value=value))
+            await actor._run(looks)
         seen.append(board.definitions)
     assert seen == [1, 2, 2]

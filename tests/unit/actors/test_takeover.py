@@ -9,11 +9,16 @@ import pytest
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.heart import Heart
 from meshnode.actors.origin import Origin
-from meshnode.actors.takeover import Member, raise_epoch, read_own_end
+from meshnode.actors.takeover import raise_epoch, read_own_end
 from meshnode.bus.port import ORIGIN
+from meshnode.core.mend import Restamped
 from meshnode.core.wire import PART, TRANSACTION, VERSION, Claim, Frame, Item, Sender, encode
 from meshnode.errors import Fenced, Retry
+from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.heart_session import HeartSession
+from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.session import Session
+from meshnode.store.values import Member
 
 SENDER = Sender("shop", 2, "east")
 INCARNATION = 7
@@ -55,13 +60,16 @@ class Reader:
         return [Record(self.payloads[number], position(number + 1))]
 
 
-class Server:
+REGION = SimpleNamespace(id=2, name="east")
+
+
+class Server(Session):
     """The member row, and the answers that are lost on the way."""
 
-    server = "east (db:3306)"
     closed = False
 
     def __init__(self, epoch: int = 0) -> None:
+        super().__init__(None, "east (db:3306)")
         self.epoch = self.written = epoch
         self.found = 1
         self.lose_commit = False
@@ -80,8 +88,12 @@ class Server:
         elif text.startswith("SELECT CAST(UNIX_TIMESTAMP"):
             return [(5_000_000,)]
         elif text.startswith("SELECT mesh, region"):
-            return [("shop", 2, "", INCARNATION, self.epoch, "", 0, "", 0, 0)]
+            return [("shop", 2, INCARNATION, self.epoch, "", 0, "", 0, 0)]
         return ()
+
+    def claiming(self) -> ClaimingSession:
+        """A session of the origin."""
+        return ClaimingSession(self, REGION, "apply", None, Lookups({}), Restamped())
 
     async def value(self, sql: str) -> object:
         return self.written
@@ -99,8 +111,7 @@ def noted(server: Server) -> dict[str, str]:
 async def test_a_beat_while_the_stream_is_claimed_anew_tells_the_tail_under_its_own_epoch():
     server = Server()
     board = Board(2, epoch=2, tail=Tail(position(2), 9, "a:1-9", 0, epoch=1))
-    region = SimpleNamespace(id=2, name="east")
-    await Heart(region, None, board, lambda: 1.0, str, list).beat(HeartSession(server, 2, set()))
+    await Heart(REGION, None, board, lambda: 1.0, str, list).beat(HeartSession(server, 2, set()))
 
     written = noted(server)
     assert (written["tail_epoch"], written["tail_seq"], written["epoch"]) == ("1", "9", "2")
@@ -115,7 +126,7 @@ async def test_frames_between_the_tail_and_the_next_claim_count_for_a_successor(
     topic = Reader(
         claim(1), frame(1, "a:1-9", tx(9)), frame(1, "a:1-10", tx(10), part), claim(2), claim(3)
     )
-    member = Member("shop", 2, "", INCARNATION, 3, position(2), 9, "a:1-9", 0, 1)
+    member = Member("shop", 2, INCARNATION, 3, Tail(position(2), 9, "a:1-9", 0, 1))
 
     ledger, end = await read_own_end(topic, member, SENDER, position(5))
 
@@ -126,7 +137,7 @@ async def test_frames_between_the_tail_and_the_next_claim_count_for_a_successor(
 async def test_a_process_raises_the_epoch_over_its_own_as_often_as_it_must():
     server, ours = Server(4), set()
 
-    assert [await raise_epoch(server, None, ours) for _ in range(3)] == [5, 6, 7]
+    assert [await raise_epoch(server.claiming(), False, ours) for _ in range(3)] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -134,23 +145,23 @@ async def test_a_lost_commit_answer_does_not_fence_the_process_itself(committed)
     server, ours = Server(4), set()
     server.lose_commit = True
     with pytest.raises(Retry):
-        await raise_epoch(server, None, ours)
+        await raise_epoch(server.claiming(), False, ours)
     if not committed:
         server.epoch = server.written = 4
 
-    assert await raise_epoch(server, None, ours) == (6 if committed else 5)
+    assert await raise_epoch(server.claiming(), False, ours) == (6 if committed else 5)
 
 
 async def test_a_process_does_not_raise_the_epoch_over_its_successor():
     """The successor's start kills the first one's sessions, so the first one starts again too."""
     server, first, second = Server(4), set(), set()
-    await raise_epoch(server, None, first)
-    await raise_epoch(server, None, second)
+    await raise_epoch(server.claiming(), False, first)
+    await raise_epoch(server.claiming(), False, second)
 
     with pytest.raises(Fenced, match="another process"):
-        await raise_epoch(server, None, first)
+        await raise_epoch(server.claiming(), False, first)
     assert server.epoch == 6, "nothing of it was committed"
-    assert await raise_epoch(server, None, second) == 7
+    assert await raise_epoch(server.claiming(), False, second) == 7
 
 
 class Away:
@@ -176,8 +187,7 @@ class Away:
 
 def origin_of(bus: Away) -> Origin:
     view = SimpleNamespace(now=SimpleNamespace(mesh="shop"))
-    region, login = SimpleNamespace(id=2, name="east"), SimpleNamespace(user="apply")
-    return Origin(view, region, login, login, None, bus, Board(2))
+    return Origin(view, REGION, None, None, bus, Board(2))
 
 
 async def claims(origin: Origin, server: Server, times: int = 1) -> list[int]:
@@ -185,7 +195,7 @@ async def claims(origin: Origin, server: Server, times: int = 1) -> list[int]:
     epochs = []
     for _ in range(times):
         with pytest.raises(Retry):
-            await origin._take_over(server)
+            await origin._take_over(server.claiming())
         epochs.append(server.epoch)
     return epochs
 
@@ -210,8 +220,8 @@ async def test_an_epoch_that_somebody_else_has_raised_does_not_serve_again():
     server, bus = Server(4), Away()
     origin = origin_of(bus)
     await claims(origin, server)
-    await raise_epoch(server, None, set())
+    await raise_epoch(server.claiming(), False, set())
 
     with pytest.raises(Fenced, match="another process"):
-        await origin._take_over(server)
+        await origin._take_over(server.claiming())
     assert (server.epoch, bus.appended) == (6, 0)

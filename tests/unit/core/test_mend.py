@@ -14,7 +14,7 @@ from core_values import (
     write,
 )
 
-from meshnode.core.change import Mended, Transaction, net_effects
+from meshnode.core.change import Transaction, net_effects
 from meshnode.core.mend import Examiner, Fate, Reason, Removed, image_of, keys_to_look_up, to_item
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPSERT, Beat
@@ -106,11 +106,11 @@ def test_what_just_stands(tx, tombstones, promised):
 
 
 def test_a_lift_names_what_it_replaces():
-    tx = transaction(update(T, ((1, s(30, PEER)), (1, s(20)))))
-    lift = examine(tx).lifts[K]
-    assert (lift.seen, lift.base, lift.base_row) == (s(20), s(30, PEER), True)
+    tx = transaction(update(T, ((1, s(30, PEER)), (1, s(40)))))
+    lift = examine(tx, promised=50).lifts[K]
+    assert (lift.seen, lift.base, lift.base_row) == (s(40), s(30, PEER), True)
     rows, start, stop = lift.image
-    assert rows[start:stop] == image(1, s(20))
+    assert rows[start:stop] == image(1, s(40))
 
     tx = transaction(write(T, (1, s(20, PEER))))
     lift = examine(tx, {K: s(15)}).lifts[K]
@@ -284,68 +284,6 @@ def test_partial_images_make_the_item_inexact():
     item = publish(examined)
     assert [key for key, *_ in summary(item)] == [wire_key(2)]
     assert not item.exact
-
-
-def test_the_base_of_an_insert_is_the_tombstone_below_it():
-    tx = transaction(write(T, (1, s(20))))
-    item = publish(examine(tx, {K: s(15, PEER)}), {K: s(15, PEER)})
-    assert summary(item) == [(wire_key(1), UPSERT, s(20), s(15, PEER), False)]
-
-
-def test_the_base_of_an_insert_is_the_delete_that_the_stream_has_shown():
-    """The tombstone in the database is that of a later delete when the tailer is late."""
-    removed = Removed()
-    gone = transaction(delete(T, (1, s(10))), tombs=((1, s(20)),))
-    publish(examine(gone), removed=removed)
-    examined = examine(transaction(write(T, (1, s(30)))), {K: s(40)})
-    examined.lifts[K].fate = Fate.OVERTAKEN
-    item = publish(examined, {K: s(40)}, removed=removed)
-    assert summary(item) == [(wire_key(1), UPSERT, s(30), s(20), False)]
-
-
-@pytest.mark.parametrize(("shown", "base"), [(None, ZERO), (s(15), s(15)), (s(40), ZERO)])
-@pytest.mark.parametrize("found", [s(40), s(21)])
-def test_a_late_tombstone_is_not_its_own_base(shown, base, found):
-    """A row came and went below a newer tombstone, so no trigger wrote one.
-
-    ``shown`` by the stream; ``found`` in the database, or the late one where nobody has looked.
-    """
-    removed = Removed()
-    if shown is not None:
-        removed.note(K, shown)
-    tx = transaction(write(T, (1, s(20))), delete(T, (1, s(20))))
-    item = publish(examine(tx), {K: found}, removed=removed)
-    assert summary(item) == [(wire_key(1), REMOVE, s(21), base, False)]
-
-
-def test_the_newest_deletes_are_remembered_and_no_more():
-    removed = Removed(capacity=2)
-    for number in (1, 2, 1, 3):
-        removed.note(at(T, number), s(number * 10))
-    assert [removed.of(at(T, number)) for number in (1, 2, 3)] == [s(10), None, s(30)]
-
-
-def test_the_base_of_a_delete_is_never_above_it():
-    tx = transaction(write(T, (1, s(10))), delete(T, (1, s(10))), tombs=((1, s(11)),))
-    for later in (s(11), s(30)):
-        item = publish(examine(tx, {K: later}), {K: later})
-        assert summary(item) == [(wire_key(1), REMOVE, s(11), ZERO, False)]
-    item = publish(examine(tx, {K: s(5, PEER)}), {K: s(5, PEER)})
-    assert summary(item) == [(wire_key(1), REMOVE, s(11), s(5, PEER), False)]
-
-
-def test_a_lift_comes_round_with_the_base_of_the_row_it_lifted():
-    tx = transaction(update(T, ((1, s(20, PEER)), (1, s(40)))))
-    note = Mended(s(20, PEER), s(15, PEER), False)
-    item = publish(examine(tx), mended={K: note})
-    assert summary(item) == [(wire_key(1), UPSERT, s(40), s(15, PEER), False)]
-
-
-def test_a_note_about_another_version_does_not_count():
-    tx = transaction(update(T, ((1, s(25)), (1, s(40)))))
-    note = Mended(s(20, PEER), s(15, PEER), False)
-    item = publish(examine(tx), mended={K: note})
-    assert summary(item) == [(wire_key(1), UPSERT, s(40), s(25), True)]
 
 
 def test_a_beat_raises_the_promise_for_what_follows():

@@ -145,6 +145,13 @@ def test_all_files_that_are_mounted_are_there():
     assert volumes == set(COMPOSE["volumes"])
 
 
+def test_nodes_see_a_changed_topology():
+    """A single mounted file stays the old one when an editor or a deployment replaces it."""
+    for service in (*(f"node-{region}" for region in REGIONS), "init", "tool"):
+        mounts = dict(volume.split(":")[:2] for volume in SERVICES[service]["volumes"])
+        assert mounts.get("./topology") == "/etc/meshnode", service
+
+
 def test_prometheus_scrapes_every_node():
     (group,) = yaml.safe_load((LAB / "targets/meshnode.yml").read_text())
     ports = {region.name: region.ops.port for region in TOPOLOGY.regions}

@@ -96,6 +96,9 @@ async def test_ready_is_about_this_region_alone():
         states["heart"].since -= 1
         assert await port.ask("/readyz") == (503, "heart retrying: MySQL of one: gone\n")
         states["heart"].set("running")
+        node.board.hold.close("sync_binlog is '0'")
+        assert await port.ask("/readyz") == (503, "nothing is published: sync_binlog is '0'\n")
+        node.board.hold.open()
         node.board.beat_us -= 4_500_000
         status, text = await port.ask("/readyz")
         assert status == 503

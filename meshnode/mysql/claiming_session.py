@@ -1,0 +1,110 @@
+"""The origin's session: the member row and its epoch, what operators decided, the binary log."""
+
+from collections.abc import Callable, Sequence
+
+from meshnode.core.mend import Restamped
+from meshnode.errors import MeshError, Refused
+from meshnode.mysql.assemble import Assembler
+from meshnode.mysql.control import Login
+from meshnode.mysql.gtid import GtidSet
+from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.maps import TableMaps
+from meshnode.mysql.mender_session import MenderSession
+from meshnode.mysql.notices import Notices
+from meshnode.mysql.records import text
+from meshnode.mysql.session import Session
+from meshnode.mysql.stream import open_stream
+from meshnode.store.values import Decisions, History, Joined, Log, Member, Tail
+from meshnode.topology import Region
+
+
+class ClaimingSession(MenderSession):
+    """What the origin of ``region`` says as ``user``; ``tail`` is the account for the log."""
+
+    def __init__(
+        self,
+        session: Session,
+        region: Region,
+        user: str,
+        tail: Login,
+        lookups: Lookups,
+        restamped: Restamped,
+    ) -> None:
+        super().__init__(session, region.id, lookups, session.max_packet, restamped)
+        self.region = region
+        self.user = user
+        self.tail = tail
+
+    async def member(self) -> Member:
+        """The member row; Refused when the region was never initialised."""
+        rows = await self.session.query(
+            "SELECT mesh, region, incarnation, epoch, HEX(tail_position), tail_seq,"
+            " tail_gtids, tail_frontier, tail_epoch FROM meshnode.member"
+        )
+        if not rows:
+            raise Refused(
+                f"{self.server} has no row in meshnode.member",
+                "run `meshnode init` for this region",
+            )
+        mesh, region, incarnation, epoch, position, seq, gtids, *rest = rows[0]
+        tail = Tail(bytes.fromhex(str(position or "")), seq, str(gtids), *rest)
+        return Member(str(mesh), region, incarnation, epoch, tail)
+
+    async def end_others(self) -> None:
+        """Kill the account's other sessions; one may end by itself in between."""
+        others = await self.session.query(
+            "SELECT id FROM information_schema.processlist"
+            f" WHERE user = {text(self.user)} AND id <> CONNECTION_ID()"
+        )
+        for (thread,) in others:
+            try:
+                await self.session.query(f"KILL {int(thread)}")
+            except MeshError:
+                continue
+
+    async def raise_epoch(self, found: Callable[[int], None]) -> int:
+        """Raise the epoch in ``member`` and in ``applied``; the new one."""
+        async with self.session.transaction():
+            await self.session.query(
+                "UPDATE meshnode.member SET epoch = epoch + 1, incarnation ="
+                " IF(incarnation = 0, CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED),"
+                " incarnation)"
+            )
+            epoch = int(str(await self.session.value("SELECT epoch FROM meshnode.member")))
+            found(epoch - 1)
+            await self.session.query(f"UPDATE meshnode.applied SET epoch = {epoch}")
+        return epoch
+
+    async def decisions(self) -> Decisions:
+        """The tables that are active, and the transactions that are to be skipped."""
+        skipped = await self.session.query(
+            "SELECT tx_id FROM meshnode.dead_letter"
+            f" WHERE origin = {self.own} AND seq = 0 AND state IN ('skipped', 'closed')"
+            " ORDER BY tx_id"
+        )
+        joined = await self.session.query(
+            "SELECT schema_name, table_name, since_gtids FROM meshnode.tables"
+            " WHERE state = 'active' ORDER BY schema_name, table_name"
+        )
+        return Decisions(
+            [Joined(*map(str, row)) for row in joined], [str(tx_id) for (tx_id,) in skipped]
+        )
+
+    async def history(self) -> History:
+        """What the server has executed and purged."""
+        rows = await self.session.query("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged")
+        return History(*map(str, rows[0]))
+
+    async def open_log(
+        self,
+        after: str,
+        tables: Sequence[tuple[str, str]],
+        skipped: Sequence[str],
+        part_bytes: Callable[[], int],
+    ) -> Log:
+        """A dump of everything that the server logged and ``after`` does not contain."""
+        any_case = bool(await self.session.value("SELECT @@lower_case_table_names"))
+        maps = TableMaps(tables, self.lookups.charsets, any_case)
+        notices = Notices(self.region.name, self.own)
+        assembler = Assembler(maps, notices, part_bytes, skipped)
+        return Log(await open_stream(self.region, self.tail, GtidSet(after)), assembler, maps.known)

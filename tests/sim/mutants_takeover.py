@@ -1,0 +1,35 @@
+"""Mutants of what a starting node does before it publishes, and of the way to its end (section 3).
+
+The other rules of taking over stand in :mod:`.mutants_tailer` and :mod:`.mutants_stream`.
+"""
+
+from collections.abc import Iterator
+
+from .mutants import mutant, replaced
+from .origin import Origin
+
+STARTERS = "tests/integration/test_crash_starters.py"
+
+
+@mutant(
+    "3 Taking over: every other session of the node's account is killed",
+    aims=("epochs", ""),
+    shown=f"{STARTERS}::test_a_node_that_is_frozen_while_it_publishes",
+)
+def nobody_is_killed() -> Iterator[None]:
+    with replaced(Origin, "kill_others", lambda _: lambda self: None):
+        yield
+
+
+@mutant("3 Taking over: a node whose claim is below the highest before it ends", aims=("epochs",))
+def a_beaten_claim_goes_on() -> Iterator[None]:
+    def make(read_own_end):
+        def deaf(self, member, end):
+            ledger = read_own_end(self, member, end)
+            ledger.epoch = member.epoch
+            return ledger
+
+        return deaf
+
+    with replaced(Origin, "read_own_end", make):
+        yield
