@@ -31,4 +31,5 @@ class Hold:
 
     async def passed(self) -> None:
         """Wait until it is open."""
-        await self._open.wait()
+        while self.closed:
+            await self._open.wait()

@@ -31,7 +31,8 @@ LONGEST_PAUSE = 5.0
 HALT_PAUSE = 2.0
 SETTLED_AFTER = 10.0
 """An actor that ran this long (seconds) starts again with the first pause."""
-ASK_AGAIN_SECONDS = 1.0
+ASK_AGAIN_SECONDS = 10.0
+"""More than it takes to clean up: what is asked again in the middle of that leaves it undone."""
 
 
 class Mailbox(Generic[Content]):

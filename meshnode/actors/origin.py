@@ -5,6 +5,8 @@ them fails, all start again from what the topic itself says was published: there
 is no other checkpoint.
 """
 
+import asyncio
+
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Actor, Mailbox, together
 from meshnode.actors.mender import Draft, Mender
@@ -31,6 +33,7 @@ from meshnode.store.values import Decisions, Log, Member
 from meshnode.topology import Region
 
 OPEN_SECONDS = 30.0
+ROOM_SECONDS = 5.0
 DRAFTS_WAITING = 2
 
 
@@ -137,7 +140,9 @@ class Origin(Actor):
             taken = self.board.observer.now()
             draft = await mender.draft(batch)
             draft.taken = taken
-            await outbox.put(draft, 1)
+            while not await _put_soon(outbox, draft):
+                # Nothing goes out for a while; the server ends sessions that say nothing.
+                await mender.mending.keep_alive()
 
     def _transactions_bytes(self) -> int:
         return 4 * self.view.now.limits.frame_target_bytes
@@ -192,6 +197,16 @@ class Origin(Actor):
         finally:
             await reader.close()
         return ledger
+
+
+async def _put_soon(outbox: Mailbox[Draft | Halt], draft: Draft) -> bool:
+    """Leave ``draft`` if there is room for it before long; whether there was."""
+    try:
+        async with asyncio.timeout(ROOM_SECONDS):
+            await outbox.put(draft, 1)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _of_one_format(kept: list[Transaction | Halt]) -> list[Transaction]:

@@ -1,9 +1,9 @@
 """The settings of the region's server, looked at while the node runs: the doctor sees the start.
 
-Anybody may change them at any time.  Whatever the doctor would refuse halts this actor, which
-says so.  While commits would not outlive a crash nothing is published: the publisher waits at
-the :class:`~meshnode.actors.hold.Hold` between two frames, heartbeats and all, so that peers
-notice, too.
+Anybody may change them at any time.  While one is as the doctor would refuse it, this actor is
+shown as halted, with the reason; it goes on looking.  While commits would not outlive a crash
+nothing is published: the publisher waits at the :class:`~meshnode.actors.hold.Hold` between
+two frames, heartbeats and all, so that peers notice, too.
 
 Settings that are right again do not make durable what was committed before.  The next commit
 does, with everything before it, so the hold ends when the heart has committed a beat that it
@@ -17,7 +17,6 @@ import logging
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
 from meshnode.core.settings import SETTINGS, Unfit, unfit
-from meshnode.errors import Halt
 from meshnode.store.port import Counting, Store
 
 ROUND_SECONDS = 1.0
@@ -46,21 +45,19 @@ class Guard(Actor):
         board.hold.close()
 
     async def run(self) -> None:
-        """Look every second; Halt while something is wrong."""
+        """Look every second."""
         await self.board.claimed()
         try:
             async with self.store.counting() as session:
                 while True:
                     await self.look(session)
                     await asyncio.sleep(ROUND_SECONDS)
-        except Halt:
-            raise
-        except BaseException:
+        finally:
+            self.beats = []
             self.board.hold.close()
-            raise
 
     async def look(self, session: Counting) -> None:
-        """One look; Halt where something is wrong."""
+        """One look; what is wrong is shown."""
         found = self._allowed(session.server, unfit(await session.settings(NAMES)))
         lost = [each for each in found if each.setting.durable]
         if lost:
@@ -69,9 +66,18 @@ class Guard(Actor):
         elif not self.board.hold.reason or self._flushed():
             self.board.hold.open()
         if found:
-            raise halt(session.server, found)
-        if not self.board.hold.closed:
+            self._halted(session.server, found)
+        elif not self.board.hold.closed:
             self.running()
+
+    def _halted(self, server: str, found: list[Unfit]) -> None:
+        what = f"{server}: " + "; ".join(map(str, found))
+        if self.board.hold.closed:
+            what += "; nothing is published meanwhile"
+        remedy = "; ".join(each.setting.remedy for each in found)
+        remedy += "; the node goes on by itself then"
+        if self.state.halted(what, remedy, again=self.state.state == "halted"):
+            log.error("%s halted: %s; remedy: %s", self.name, what, remedy)
 
     def _allowed(self, server: str, found: list[Unfit]) -> list[Unfit]:
         """What of it the doctor would refuse; what it would only warn of is logged once."""
@@ -89,14 +95,3 @@ class Guard(Actor):
         if beat not in self.beats[-1:]:
             self.beats.append(beat)
         return len(self.beats) > BEATS
-
-
-def halt(server: str, found: list[Unfit]) -> Halt:
-    """What the actor says of settings that are wrong."""
-    what = "; ".join(map(str, found))
-    if any(each.setting.durable for each in found):
-        what += "; nothing is published meanwhile"
-    return Halt(
-        f"{server}: {what}",
-        "; ".join(each.setting.remedy for each in found) + "; the node goes on by itself then",
-    )

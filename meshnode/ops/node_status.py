@@ -62,8 +62,10 @@ class NodeStatus:
             return [f"the region is not claimed yet{because}"]
         tailer, heart = states["tailer"], states["heart"]
         found = _standing(tailer)
-        if self.board.hold.reason:
-            found.append(f"nothing is published: {self.board.hold.reason}")
+        hold = self.board.hold
+        if hold.closed:
+            why = hold.reason or f"the settings of the MySQL at {self.region.mysql} are not known"
+            found.append(f"nothing is published: {why}")
         if heart.state != "running" and _age(heart) > MOMENT_SECONDS:
             found.append(f"heart {heart.state}" + (f": {heart.reason}" if heart.reason else ""))
             return found

@@ -98,11 +98,11 @@ async def test_missing_durability_halts_and_holds(name: str):
     actor = guard(server)
     await actor.look(server)
     server.values[name] = "0"
-    with pytest.raises(Halt) as halted:
-        await actor.look(server)
-    assert f"{name} is '0'" in halted.value.what
-    assert "nothing is published" in halted.value.what
-    assert f"SET PERSIST {name} = 1" in halted.value.remedy
+    await actor.look(server)
+    assert actor.state.state == "halted"
+    assert f"{name} is '0'" in actor.state.reason
+    assert "nothing is published" in actor.state.reason
+    assert f"SET PERSIST {name} = 1" in actor.state.remedy
     assert actor.board.hold.closed and name in actor.board.hold.reason
 
 
@@ -110,11 +110,25 @@ async def test_another_wrong_setting_halts_and_holds_nothing():
     server = Server()
     actor = guard(server)
     server.values["binlog_row_image"] = "MINIMAL"
-    with pytest.raises(Halt) as halted:
-        await actor.look(server)
-    assert "binlog_row_image is 'MINIMAL'" in halted.value.what
-    assert "nothing is published" not in halted.value.what
+    await actor.look(server)
+    assert actor.state.state == "halted"
+    assert "binlog_row_image is 'MINIMAL'" in actor.state.reason
+    assert "nothing is published" not in actor.state.reason
     assert not actor.board.hold.closed
+
+
+async def test_another_wrong_setting_hides_no_missing_durability(quick):
+    """It must not keep the guard from looking again at once."""
+    server = Server()
+    actor = guard(server)
+    server.values["binlog_row_image"] = "MINIMAL"
+    async with supervised(actor):
+        await until(lambda: actor.state.state == "halted")
+        looks = server.looks
+        server.values["sync_binlog"] = "0"
+        await until(lambda: actor.board.hold.closed)
+        assert server.looks <= looks + 2 and actor.state.restarts == 0
+        assert "nothing is published" in actor.state.reason
 
 
 async def test_a_lab_goes_on_without_durability_and_logs_it_once(caplog):
@@ -136,8 +150,7 @@ async def test_it_ends_with_a_beat_that_was_begun_after_the_settings_were_right(
     actor = guard(server)
     board = actor.board
     server.values["sync_binlog"] = "0"
-    with pytest.raises(Halt):
-        await actor.look(server)
+    await actor.look(server)
     server.values["sync_binlog"] = "1"
     # The beat that comes next was perhaps under way before.
     for beat in (0, 0, 1, 1):
@@ -156,8 +169,7 @@ async def test_settings_that_are_wrong_again_by_then_keep_the_hold():
     board = actor.board
     for beat, value in enumerate("0110"):
         board.beat_us, server.values["sync_binlog"] = beat, value
-        with contextlib.suppress(Halt):
-            await actor.look(server)
+        await actor.look(server)
         assert board.hold.closed
     server.values["sync_binlog"] = "1"
     for beat in (4, 5):
@@ -192,6 +204,39 @@ async def test_without_a_session_nobody_knows(quick):
         assert actor.board.hold.closed
         server.away = False
         await until(lambda: not actor.board.hold.closed)
+
+
+async def test_beats_of_before_a_lost_session_do_not_count():
+    server = Server()
+    actor = guard(server)
+    board = actor.board
+    server.values["sync_binlog"] = "0"
+    await actor.look(server)
+    server.values["sync_binlog"] = "1"
+    for beat in (0, 1):
+        board.beat_us = beat
+        await actor.look(server)
+    server.away = True
+    with pytest.raises(Retry):
+        await actor.run()
+    server.away = False
+    board.beat_us = 2
+    await actor.look(server)
+    assert board.hold.closed, "the settings may have been wrong meanwhile"
+
+
+async def test_a_hold_that_is_closed_again_at_once_lets_nobody_pass():
+    hold = Board(1).hold
+    hold.close()
+    passing = asyncio.create_task(hold.passed())
+    await asyncio.sleep(0)
+    hold.open()
+    hold.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not passing.done()
+    hold.open()
+    await passing
 
 
 async def test_the_publisher_appends_nothing_while_it_is_closed():

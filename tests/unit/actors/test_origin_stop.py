@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshnode.actors import origin as origins
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox
 from meshnode.actors.mender import Draft
@@ -87,6 +88,38 @@ async def test_the_stop_takes_its_place_in_the_stream():
     assert board.definitions == 1
     assert ledger.seq == board.tail.seq == 2
     assert b"a:1" in writer.frames[0] and b"a:2" in writer.frames[-1]
+
+
+class Kept:
+    """Counts what is said to the server while nothing can be passed on."""
+
+    def __init__(self) -> None:
+        self.said = 0
+
+    async def keep_alive(self) -> None:
+        self.said += 1
+
+
+async def test_a_session_is_kept_while_nothing_may_go_out(monkeypatch):
+    """The server would end it, and the region would be claimed anew when the hold ends."""
+    monkeypatch.setattr(origins, "ROOM_SECONDS", 0.001)
+    origin = Origin.__new__(Origin)
+    origin.view, origin.board = View(Topology()), Board(1, epoch=1)
+    mender, transactions, drafts = Mender(), Mailbox(1_000), Mailbox(1)
+    mender.mending = Kept()
+    for name in ("a:1", "a:2"):
+        transactions.add(Transaction(name, 0), 1)
+    mending = asyncio.create_task(origin._mend(mender, transactions, drafts))
+    async with asyncio.timeout(5):
+        while mender.mending.said < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        published: list[str] = []
+        while len(published) < 2:
+            await drafts.wait()
+            published += [item.tx_id for draft in drafts.take(1) for item in draft.items]
+    mending.cancel()
+    await asyncio.wait([mending])
+    assert published == ["a:1", "a:2"]
 
 
 class Session:
