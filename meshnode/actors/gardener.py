@@ -11,7 +11,7 @@ import time
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
 from meshnode.actors.watcher import View
-from meshnode.bus.port import BusWriter
+from meshnode.bus.port import BusWriter, TopicRewritten
 from meshnode.core.frontier import gc_limit
 from meshnode.faultpoints import fault
 from meshnode.store.port import Gardening, Store
@@ -33,6 +33,8 @@ class Gardener(Actor):
         self.store = store
         self.writer = writer
         self.board = board
+        self.begun: dict[int, int] = {}
+        """The incarnation of each peer's stream when it was last looked at."""
 
     async def run(self) -> None:
         """Make a round every ten seconds."""
@@ -47,6 +49,7 @@ class Gardener(Actor):
         """One round; each step is safe to repeat."""
         await self.drop_tombstones(session)
         await self.forget_records(session)
+        await self.forget_former(session)
         await self.retain()
 
     async def drop_tombstones(self, session: Gardening) -> None:
@@ -76,6 +79,17 @@ class Gardener(Actor):
         """Delete closed letters and conflict records beyond their time, in chunks."""
         await session.forget(self.view.now.limits.keep_closed_days, CHUNK_ROWS)
 
+    async def forget_former(self, session: Gardening) -> None:
+        """Forget what a peer has said whose stream is another one since, or has to begin.
+
+        It was seeded again, and reads on from where its seed was: that may be behind what it
+        had read before.
+        """
+        for origin, incarnation in (await session.incarnations()).items():
+            if not incarnation or self.begun.get(origin) != incarnation:
+                self.board.acknowledged.pop(origin, None)
+            self.begun[origin] = incarnation
+
     async def retain(self) -> None:
         """Let the bus forget what every member has applied of the own stream.
 
@@ -87,4 +101,9 @@ class Gardener(Actor):
         applied = [self.board.acknowledged.get(member) for member in members]
         if applied:
             applied.append(self.board.noted or None)
-        await self.writer.retain(applied, time.time())
+        try:
+            await self.writer.retain(applied, time.time())
+        except TopicRewritten:
+            # Said before this region was seeded again, of its former topic.  Were it
+            # this topic that is not what it was, the claim would have found out.
+            await self.writer.retain([None], time.time())

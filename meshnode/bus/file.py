@@ -84,7 +84,7 @@ class FileBus:
     def reader(self, region: str) -> "FileReader":
         return FileReader(self._topic(region), self._watcher, self._threads)
 
-    async def inspect(self, region: str) -> None:
+    async def inspect(self, region: str) -> bool:
         there = topic = self._topic(region)
         while not there.exists():  # the writer makes what is missing
             there = there.parent
@@ -94,6 +94,7 @@ class FileBus:
                 f"topic {topic}: {there} {what}",
                 "name another folder in the topology file (bus.dir), or let this user write there",
             )
+        return (topic / "topic").exists()
 
     async def close(self) -> None:
         self._watcher.close()

@@ -43,8 +43,8 @@ class KafkaBus:
     def reader(self, region: str) -> KafkaReader:
         return KafkaReader(*self._topic(region))
 
-    async def inspect(self, region: str) -> None:
-        await inspect_topic(*self._topic(region), self._settings)
+    async def inspect(self, region: str) -> bool:
+        return await inspect_topic(*self._topic(region), self._settings)
 
     async def close(self) -> None:
         """Nothing: each reader and writer has connections of its own."""

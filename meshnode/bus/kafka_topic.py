@@ -72,12 +72,17 @@ async def open_topic(cluster: Cluster, topic: str, settings: TopicSettings) -> L
     return link
 
 
-async def inspect_topic(cluster: Cluster, topic: str, settings: TopicSettings) -> None:
-    """Look at ``topic`` as `open_topic` does, and create nothing.  Errors: `Refused`, `Retry`."""
+async def inspect_topic(cluster: Cluster, topic: str, settings: TopicSettings) -> bool:
+    """Look at ``topic`` as `open_topic` does, and create nothing; whether it exists.
+
+    Errors: `Refused`, `Retry`.
+    """
     link = await find_topic(cluster, topic)
-    if link is not None:
-        with contextlib.closing(link):
-            await _check(link, settings)
+    if link is None:
+        return False
+    with contextlib.closing(link):
+        await _check(link, settings)
+    return True
 
 
 async def _check(link: Link, settings: TopicSettings) -> None:

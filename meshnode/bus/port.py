@@ -185,11 +185,11 @@ class Bus(Protocol):
         """Make a reader of the topic of ``region``."""
         ...
 
-    async def inspect(self, region: str) -> None:
+    async def inspect(self, region: str) -> bool:
         """Look whether the topic of ``region`` can be used, and change nothing.
 
-        A topic that does not exist yet is no fault.  Errors: `Refused` for what has to be set
-        otherwise, `Retry` where the bus cannot be reached now.
+        Whether it exists: it is no fault if it does not yet.  Errors: `Refused` for what
+        has to be set otherwise, `Retry` where the bus cannot be reached now.
         """
         ...
 

@@ -188,8 +188,8 @@ class WanBus:
             return inner
         return WanReader(inner, _Link(region, self._here, self._wan, self._cuts))
 
-    async def inspect(self, region: str) -> None:
-        await self._inner.inspect(region)
+    async def inspect(self, region: str) -> bool:
+        return await self._inner.inspect(region)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -30,6 +30,10 @@ class GardeningSession(StoreSession):
         """The frontier applied from each peer, by region id."""
         return dict(await self.session.query("SELECT origin, frontier FROM meshnode.applied"))
 
+    async def incarnations(self) -> dict[int, int]:
+        """The incarnation of each peer's stream, by region id; 0 where nothing of it is applied."""
+        return dict(await self.session.query("SELECT origin, incarnation FROM meshnode.applied"))
+
     async def parked(self) -> list[int]:
         """The times of all rows that wait in ``meshnode.dead_letter``."""
         rows = await self.session.query(

@@ -14,6 +14,9 @@ from enum import StrEnum
 
 from meshnode.core.stamp import ZERO, Stamp
 
+NO_STREAM = 1 << 64
+"""``since_us`` where a region begins behind what the streams have: no stream can be relied on."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -61,7 +64,8 @@ def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) 
     """Decide about one key.
 
     ``states`` holds every region by its id.  Versions above ``since_us`` were written when the
-    table was replicated everywhere: the stream has them, and init keeps its hands off.
+    table was replicated everywhere: the stream has them, and init keeps its hands off;
+    see :data:`NO_STREAM`.
     ``seed`` is the region whose unversioned rows win.
     """
     rows = {region: state for region, state in states.items() if state.row is not None}

@@ -18,8 +18,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from meshnode import accounts
+from meshnode.buses import bare_bus
 from meshnode.core.shape import Shape, Unfit, compare
 from meshnode.errors import Refused, Retry
 from meshnode.mysql import bookkeeping, catalog, control
@@ -33,6 +35,9 @@ Report = Callable[[str], None]
 
 SHOWN_CHARACTERS = 100
 """Of a statement that runs; a dry run shows all of it."""
+
+BUS_SECONDS = 20.0
+"""How long the bus is waited for that is asked for a topic."""
 
 PATIENCE = 30
 """How often a statement is tried that waits for a client's lock (about 5 seconds each)."""
@@ -85,13 +90,17 @@ async def init(
 
     With some regions only their local part is done; ``result.left`` says so.
     Raises Refused, before anything is changed, for tables that cannot be
-    replicated or differ between regions; Retry for a region out of reach.
+    replicated or differ between regions, and for a new region of a running mesh
+    without a seed; Retry for a region out of reach.
     """
     if seed_from is not None:
         topology.region(seed_from)
     async with AsyncExitStack() as stack:
         sites = await _open(stack, topology, regions)
         tables = await _tables(topology, sites)
+        others = await _others(stack, topology, sites, report)
+        every = len(sites) == len(topology.regions)
+        await rejoin.refuse_unseeded(sites, others, tables, seed_from, every=every)
         result = InitResult(tables=tuple(f"{name[0]}.{name[1]}" for name in tables))
         work = _Work(result, dry_run, report)
         for site in sites:
@@ -99,9 +108,11 @@ async def init(
         for name in tables:
             for site in sites:
                 await work.run(site, await install_steps.table(site.control, *name))
-        every = not dry_run and len(sites) == len(topology.regions)
         if every and seed_from is not None:
-            await rejoin.rejoin(sites, tables, seed_from, report)
+            has_topic = partial(_has_topic, topology, report)
+            await rejoin.rejoin(
+                sites, tables, seed_from, has_topic, work.run, report, dry_run=dry_run
+            )
         for name in tables:
             for site in sites:
                 await work.run(
@@ -111,7 +122,7 @@ async def init(
             for site in sites:
                 await work.run(site, await install_steps.activation(site.control, *name))
         result.left += _left(topology, sites, tables, dry_run)
-        if every:
+        if every and not dry_run:
             await _compare(sites, tables, seed_from, result, report)
         return result
 
@@ -188,6 +199,39 @@ async def _open(
             Site(region, await stack.enter_async_context(await control.connect(region, login)))
         )
     return sites
+
+
+async def _others(
+    stack: AsyncExitStack, topology: Topology, sites: Sequence[Site], report: Report
+) -> list[Site]:
+    """The other regions, which can tell whether the mesh runs: those that can be asked."""
+    if all([(await rejoin.standing(site.control)).active for site in sites]):
+        return []
+    asked = {site.name for site in sites}
+    found = []
+    for region in topology.regions:
+        if region.name in asked:
+            continue
+        try:
+            found += await _open(stack, topology, [region.name])
+        except (Retry, Refused) as error:
+            report(f"{region.name}: whether the mesh runs already cannot be asked there: {error}")
+    return found
+
+
+async def _has_topic(topology: Topology, report: Report, region: str) -> bool:
+    """Whether the region's topic exists; False where it cannot be found out."""
+    try:
+        bus = bare_bus(topology)
+        try:
+            async with asyncio.timeout(BUS_SECONDS):
+                return await bus.inspect(region)
+        finally:
+            await bus.close()
+    except (Retry, Refused, TimeoutError) as error:
+        why = str(error) or f"no answer within {BUS_SECONDS:g} s"
+        report(f"{region}: see that its former topic is deleted, the bus cannot be asked: {why}")
+        return False
 
 
 async def _tables(topology: Topology, sites: list[Site]) -> list[tuple[str, str]]:

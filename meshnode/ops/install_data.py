@@ -32,7 +32,8 @@ from meshnode.mysql.schema import (
     quoted_table,
     tombstone_table,
 )
-from meshnode.ops.alignment import Action, Decision, State, decide
+from meshnode.ops import rejoin
+from meshnode.ops.alignment import NO_STREAM, Action, Decision, State, decide
 from meshnode.ops.seed_records import Loss, Seat, SeedRecords, read_charsets
 
 CHUNK_KEYS = 2_000
@@ -179,6 +180,8 @@ class _Comparison:
             made._lifters[place.region] = _Lifter(place, found, reader, records)
         made._seed = next((place.region for place in places if place.name == seed_from), None)
         made._since_us = max([await _active_since(place, schema, table) for place in places])
+        if any([await rejoin.reads_from_a_snapshot(place.connection) for place in places]):
+            made._since_us = NO_STREAM
         return made
 
     async def _everywhere(self, sql: str) -> list[list[tuple]]:

@@ -11,14 +11,16 @@ The other regions forget how far they had read of the emptied one: it begins a n
 its first record.  What it had promised binds it all the same, because others have collected
 tombstones in the belief: the greatest frontier that they know of it is where its own begins.
 
-All this is done only before the region's first table is active: rows of before are then
-older than their table there, so that the comparison lifts them and leaves none to a stream that
-has passed.  The positions are written last, in one transaction, and never again.
+All this is done before the region's node has started for the first time.  The positions are
+written last, in one transaction, and never again.  From then on the region waits behind a stretch
+of the streams that it will never read, so until its node starts, the comparison lifts every row
+that it has not, and leaves none to a stream, whatever the clocks say.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from meshnode.errors import Refused
 from meshnode.mysql import catalog
 from meshnode.mysql.control import Control
 from meshnode.mysql.keyvalues import KeyReader, Values
@@ -30,6 +32,7 @@ from meshnode.mysql.schema import (
     quoted_table,
     tombstone_table,
 )
+from meshnode.ops.install_steps import Statement
 
 if TYPE_CHECKING:
     from meshnode.ops.install import Site
@@ -37,33 +40,153 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 2_000
 """Tombstones copied in one statement."""
 
+SECTION = "docs/OPERATING.md, 'A region that must be re-seeded'"
+
 _MEMBER, _APPLIED = quoted_table(MESH_SCHEMA, "member"), quoted_table(MESH_SCHEMA, "applied")
 _HEARTBEAT = quoted_table(MESH_SCHEMA, "heartbeat")
 _POSITION = "incarnation, seq, HEX(position), stream_epoch, frontier, heard_us, heard_beat"
 
+Name = tuple[str, str]
+"""Schema and table."""
+
+
+class Standing(NamedTuple):
+    """What a region has done in the mesh so far.
+
+    ``started``: its node claimed its stream once.  ``joined``: it has a position in another
+    stream.  ``active``: a table of it is replicated.
+    """
+
+    started: bool
+    joined: bool
+    active: bool
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has neither written nor read a stream."""
+        return not self.started and not self.joined
+
+
+async def standing(connection: Control) -> Standing:
+    """Read it; all False where schema ``meshnode`` or a part of it is missing."""
+    there = {
+        row[0]
+        for row in await connection.rows(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s",
+            (MESH_SCHEMA,),
+        )
+    }
+
+    async def any_of(table: str, condition: str) -> bool:
+        name = quoted_table(MESH_SCHEMA, table)
+        return table in there and bool(
+            await connection.rows(f"SELECT 1 FROM {name} WHERE {condition} LIMIT 1")
+        )
+
+    return Standing(
+        await any_of("member", "incarnation <> 0"),
+        await any_of("applied", "incarnation <> 0"),
+        await any_of("tables", "TRUE"),
+    )
+
+
+async def reads_from_a_snapshot(connection: Control) -> bool:
+    """Whether the region has taken positions over, and its node has not started since."""
+    found = await standing(connection)
+    return found.joined and not found.started
+
+
+async def refuse_unseeded(
+    sites: Sequence["Site"],
+    others: Sequence["Site"],
+    tables: Sequence[Name],
+    seed_from: str | None,
+    *,
+    every: bool,
+) -> None:
+    """Refuse to activate a region of a running mesh that would not begin where a seed is.
+
+    It would read streams from their first records, which may be gone.  One that the others have
+    heard of must have no rows: they may have been deleted elsewhere, and the tombstones collected.
+    Rows of one that was never in the mesh are compared, as ever.  ``sites`` are the regions
+    that are to be activated, ``every`` whether these are all; ``others`` can be asked.
+    """
+    found = {site.name: await standing(site.control) for site in (*sites, *others)}
+    started = [name for name, each in found.items() if each.started]
+    if not started:
+        return
+    for site in sites:
+        if not found[site.name].is_new or found[site.name].active:
+            continue
+        what = f"region {site.name} is new or was emptied, and the mesh runs already"
+        if not every or seed_from is None or not found[seed_from].started:
+            raise Refused(
+                f"{what}: it cannot begin with the first records of the streams",
+                f"`meshnode init --all --seed-from REGION`, REGION one of {', '.join(started)} "
+                f"with all the rows; {SECTION}",
+            )
+        if not any([await _has_heard(each.control, site.region.id) for each in sites]):
+            continue
+        full = await _tables_with_rows(site.control, tables)
+        if full:
+            raise Refused(
+                f"region {site.name} comes back to a mesh that runs, but there are rows "
+                f"in {', '.join(full)}: those that were deleted elsewhere would come back",
+                f"save what is there only, and TRUNCATE them in {site.name}; {SECTION}",
+            )
+
+
+async def _has_heard(connection: Control, origin: int) -> bool:
+    """Whether anything of the stream of ``origin`` was ever applied there, also a former one."""
+    if not (await standing(connection)).active:
+        return False
+    read = (
+        f"SELECT 1 FROM {_APPLIED} WHERE origin = {origin} AND (incarnation <> 0 OR frontier <> 0)"
+    )
+    return bool(await connection.rows(read))
+
+
+async def _tables_with_rows(connection: Control, tables: Sequence[Name]) -> list[str]:
+    return [
+        ".".join(name)
+        for name in tables
+        if await connection.rows(f"SELECT 1 FROM {quoted_table(*name)} LIMIT 1")
+    ]
+
 
 async def rejoin(
     sites: Sequence["Site"],
-    tables: Sequence[tuple[str, str]],
+    tables: Sequence[Name],
     seed_from: str,
+    has_topic: Callable[[str], Awaitable[bool]],
+    run: Callable[["Site", Sequence[Statement]], Awaitable[None]],
     report: Callable[[str], None],
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Let every region that was emptied begin where the seed is; the others stay as they are.
 
-    ``sites`` are all regions.  Bookkeeping and tombstone tables are there.
+    ``sites`` are all regions.  Bookkeeping and tombstone tables are there, but in a dry run.
+    ``run`` takes what is changed in the regions that work.  Raises Refused where the emptied
+    region ``has_topic`` still: the others would read it once more, and what it wrote in its former
+    life would bring back what was deleted since.
     """
     seed = next(site for site in sites if site.name == seed_from)
-    empty = [site for site in sites if site is not seed and await _is_empty(site.control)]
-    if not empty or not await seed.control.value(f"SELECT incarnation FROM {_MEMBER}"):
+    empty = [site for site in sites if site is not seed and await _is_empty(site.control, tables)]
+    if not empty or not (await standing(seed.control)).started:
         return
     for site in empty:
-        for other in sites:
-            if other not in empty:
-                await other.control.execute(
-                    f"UPDATE {_APPLIED} SET incarnation = 0, seq = 0, tx_id = '', position = '',"
-                    " stream_epoch = 0, heard_us = 0, heard_beat = 0, commit_us = 0"
-                    f" WHERE origin = {site.region.id} AND incarnation <> 0"
-                )
+        if await has_topic(site.name):
+            raise Refused(
+                f"region {site.name} was emptied, but its topic is still there: the others would "
+                "read it again, and bring back rows that were deleted since",
+                f"delete the topic of {site.name}; {SECTION}",
+            )
+    await _forget(sites, empty, run)
+    if dry_run:
+        for site in empty:
+            report(f"{site.name}: would begin where {seed.name} is, with its tombstones")
+        return
     await seed.control.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     await seed.control.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
     try:
@@ -76,6 +199,13 @@ async def rejoin(
     for site in empty:
         promised = max([await _promised(other.control, site.region.id) for other in sites])
         async with site.control.transaction():
+            # The lock keeps its node from starting meanwhile.
+            if await site.control.value(f"SELECT incarnation FROM {_MEMBER} FOR UPDATE"):
+                raise Refused(
+                    f"region {site.name}: its node was started before it could begin where "
+                    f"{seed.name} is",
+                    f"stop it and begin again: {SECTION}",
+                )
             await site.control.execute(
                 f"UPDATE {_MEMBER} SET gc_limit = {limit}, tail_frontier = {promised}"
             )
@@ -90,11 +220,36 @@ async def rejoin(
         report(f"{site.name}: begins where {seed.name} is, with its {copied} tombstones")
 
 
-async def _is_empty(connection: Control) -> bool:
-    """Whether the region has read nothing yet and no table of it is active."""
-    read = await connection.value(f"SELECT COUNT(*) FROM {_APPLIED} WHERE incarnation <> 0")
-    tables = quoted_table(MESH_SCHEMA, "tables")
-    return not read and not await connection.value(f"SELECT COUNT(*) FROM {tables}")
+async def _forget(
+    sites: Sequence["Site"],
+    empty: Collection["Site"],
+    run: Callable[["Site", Sequence[Statement]], Awaitable[None]],
+) -> None:
+    """Let the others begin anew with the streams of the emptied regions."""
+    for site in empty:
+        which = f"origin = {site.region.id} AND incarnation <> 0"
+        for other in sites:
+            if other not in empty and await other.control.rows(
+                f"SELECT 1 FROM {_APPLIED} WHERE {which}"
+            ):
+                reset = (
+                    f"UPDATE {_APPLIED} SET incarnation = 0, seq = 0, tx_id = '', position = '',"
+                    " stream_epoch = 0, heard_us = 0, heard_beat = 0, commit_us = 0"
+                    f" WHERE {which}"
+                )
+                await run(other, [Statement((reset,))])
+
+
+async def _is_empty(connection: Control, tables: Sequence[Name]) -> bool:
+    """Whether the region is new, and either no table of it is active or all are empty.
+
+    One that was activated in another way, and has rows of its own already, begins with the
+    first records.
+    """
+    found = await standing(connection)
+    if not found.is_new:
+        return False
+    return not found.active or not await _tables_with_rows(connection, tables)
 
 
 async def _promised(connection: Control, origin: int) -> int:
@@ -122,7 +277,11 @@ async def _copy_tombstones(
 ) -> int:
     """Copy the tombstones of one table; how many there are."""
     found = await catalog.read(source, schema, table)
-    assert found is not None
+    if found is None:
+        raise Refused(
+            f"{source.server}: table {schema}.{table} was dropped meanwhile",
+            "drop it in all regions or create it there again, then run this command again",
+        )
     # Only read and written, never compared: no collation matters.
     reader = KeyReader(found, ())
     name = tombstone_table(schema, table)

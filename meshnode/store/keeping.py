@@ -44,6 +44,10 @@ class Gardening(Session, Protocol):
         """The frontier applied from each peer, by region id."""
         ...
 
+    async def incarnations(self) -> dict[int, int]:
+        """The incarnation of each peer's stream, by region id; 0 where nothing of it is applied."""
+        ...
+
     async def parked(self) -> list[int]:
         """The times of all rows that wait in ``dead_letter``."""
         ...

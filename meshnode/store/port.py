@@ -197,6 +197,14 @@ class Mending(Session, Protocol):
         """
         ...
 
+    async def overtake(self, lifts: Mapping[Lift, Stamp]) -> None:
+        """Settle lifts that are overtaken for certain, as `lift` would, without a look at a row.
+
+        Each with the version that came over it.  One that an earlier attempt has lifted to that
+        very version is lifted.
+        """
+        ...
+
     async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
         """Write late tombstones, then remove rows of other regions below them.
 

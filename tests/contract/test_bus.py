@@ -151,13 +151,13 @@ async def test_two_readers_read_everything_each(writer: BusWriter, harness: Harn
 async def test_a_look_changes_nothing(harness: Harness) -> None:
     """Not before the topic exists, and not under its writer."""
     bus = harness.bus()
-    await asyncio.wait_for(bus.inspect(REGION), SOON)
+    assert not await asyncio.wait_for(bus.inspect(REGION), SOON)
     writer, reader = bus.writer(REGION), bus.reader(REGION)
     waiting = asyncio.create_task(reader.begin())
-    await asyncio.wait_for(bus.inspect(REGION), SOON)
+    assert not await asyncio.wait_for(bus.inspect(REGION), SOON)
     assert not waiting.done(), "the look has made the topic"
     await writer.open(SOON)
-    await asyncio.wait_for(bus.inspect(REGION), SOON)
+    assert await asyncio.wait_for(bus.inspect(REGION), SOON)
     end = await writer.append(b"a")
     with contextlib.suppress(Retry):  # of a topic that is just being made
         await asyncio.wait_for(waiting, SOON)

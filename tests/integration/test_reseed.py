@@ -4,16 +4,22 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from mesh import NAMES, Mesh, mesh_of
 from steps import QUICK, converged, until
 
+from meshnode.accounts import Account
 from meshnode.bus.segment import list_segments
+from meshnode.errors import Refused, Retry
 from meshnode.limits import KIB
+from meshnode.mysql import control
 from meshnode.mysql.schema import tombstone_table
+from meshnode.ops import install, rejoin
 from meshnode.ops.doctor import examine, refusals
 from meshnode.ops.status import look
 from meshnode.ops.verify import verify
+from meshnode.topology import Region
 
 ROWS = 60
 TABLE = "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(8000) CHARACTER SET latin1, n INT)"
@@ -29,7 +35,13 @@ async def forget_topic(mesh: Mesh, name: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=list(bus.kafka.bootstrap))
     await admin.start()
     try:
-        await admin.delete_topics([f"{mesh.topology.mesh}.{name}"])
+        topic = f"{mesh.topology.mesh}.{name}"
+        await admin.delete_topics([topic])
+
+        async def gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await until(gone, "the topic is gone")
     finally:
         await admin.close()
 
@@ -81,7 +93,12 @@ async def test_a_region_is_seeded_again_while_the_others_work_on(servers, tmp_pa
         # 2. Its tables are emptied, and schema meshnode goes.
         await three.execute("TRUNCATE app.t")
         await three.execute("DROP DATABASE meshnode")
-        # 3. Its topic goes.
+        # 3. Its topic goes.  Until it is gone, the others keep their place in it.
+        places = "SELECT position FROM meshnode.applied WHERE origin = 3"
+        place = await one.value(places)
+        with pytest.raises(Refused, match="its topic is still there"):
+            await mesh.init(seed_from="one")
+        assert await one.value(places) == place
         await forget_topic(mesh, "three")
         # 4. It is filled from a full region, and the others go on.
         await one.execute(INSERT, (1000, "while it is away"))
@@ -125,15 +142,7 @@ async def test_init_again_moves_no_position(servers, tmp_path) -> None:
     """What was lifted in the first run lies behind the positions: moved on, it would be lost."""
     async with mesh_of(await servers(2), tmp_path, limits=QUICK) as mesh:
         one, two = mesh.sql
-        await mesh.everywhere("CREATE DATABASE app", TABLE)
-        await mesh.init()
-        mesh.start()
-        await one.execute(INSERT, (1, "x"))
-        await mesh.settle()
-        await mesh.stop(1)
-        await two.execute("TRUNCATE app.t")
-        await two.execute("DROP DATABASE meshnode")
-        await forget_topic(mesh, "two")
+        await emptied(mesh)
         await mesh.init(seed_from="one")
         places = "SELECT origin, seq, position, incarnation FROM meshnode.applied"
         first = await two.rows(places)
@@ -149,6 +158,115 @@ async def test_init_again_moves_no_position(servers, tmp_path) -> None:
         assert await two.rows(places) == first
         mesh.start(1)
         assert [row[0] for row in await converged(mesh)] == [1]
+
+
+async def test_rows_of_before_are_lifted_whatever_the_clock_of_the_fresh_server(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """They are in a stretch of the streams that the region never reads, and so come no other way.
+
+    The run before was broken off, and the dates of its tables are below the rows' stamps, as by a
+    clock that is behind.
+    """
+    async with mesh_of(await servers(2), tmp_path, limits=QUICK) as mesh:
+        await emptied(mesh)
+
+        async def broken_off(*_: object) -> None:
+            raise Retry("connection lost")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(install, "_compare", broken_off)
+            with pytest.raises(Retry):
+                await mesh.init(seed_from="one")
+        await mesh.everywhere("UPDATE meshnode.tables SET created_at = created_at - INTERVAL 1 DAY")
+        assert (await mesh.init(seed_from="one")).complete
+        mesh.start(1)
+        assert [row[0] for row in await converged(mesh)] == [1]
+        # Once it reads for itself, a newer row is the stream's again.
+        assert not await rejoin.reads_from_a_snapshot(mesh.sql[1])
+
+
+async def test_a_region_of_a_running_mesh_is_not_activated_without_a_seed(
+    servers, tmp_path
+) -> None:
+    """It would read from the first records, which may be gone, and could not be seeded any more."""
+    async with mesh_of(await servers(2), tmp_path, limits=QUICK) as mesh:
+        two = mesh.sql[1]
+        await emptied(mesh)
+        for options in ({}, {"regions": ["two"]}, {"seed_from": "two"}, {"dry_run": True}):
+            with pytest.raises(Refused) as refused:
+                await mesh.init(**options)
+            assert "--all --seed-from REGION`, REGION one of one" in refused.value.remedy
+        await two.execute("INSERT INTO app.t (id) VALUES (7)")
+        with pytest.raises(Refused, match=r"rows in app\.t"):
+            await mesh.init(seed_from="one")
+        assert not await two.rows("SHOW DATABASES LIKE 'meshnode'")
+        await two.execute("TRUNCATE app.t")
+
+        # What is done to the regions that work is told, and beforehand.
+        reset = "UPDATE `meshnode`.`applied` SET incarnation = 0"
+        for dry_run in (True, False):
+            result = await mesh.init(seed_from="one", dry_run=dry_run)
+            first = next(sql for name, sql in result.statements if name == "one")
+            assert first.startswith(reset)
+        mesh.start(1)
+        assert [row[0] for row in await converged(mesh)] == [1]
+
+
+async def test_a_region_that_was_never_in_the_mesh_may_bring_rows(servers, tmp_path) -> None:
+    """Nodes were started while another region was still to be set up."""
+    async with mesh_of(await servers(2), tmp_path, limits=QUICK) as mesh:
+        one, two = mesh.sql
+        await mesh.everywhere("CREATE DATABASE app", TABLE)
+        await one.execute(INSERT, (1, "x"))
+        await two.execute(INSERT, (2, "x"))
+        await mesh.init(regions=["one"])
+        mesh.start(0)
+        started = "SELECT incarnation FROM meshnode.member"
+        await until(lambda: one.value(started), "its node has started")
+        with pytest.raises(Refused, match="cannot begin with the first records"):
+            await mesh.init(regions=["two"])
+        assert (await mesh.init(seed_from="one")).complete
+        mesh.start(1)
+        assert [row[0] for row in await converged(mesh)] == [1, 2]
+
+
+async def test_one_that_was_activated_without_a_seed_and_never_started_is_seeded(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """By a run for itself alone, from where no other region could be reached."""
+    async with mesh_of(await servers(2), tmp_path, limits=QUICK) as mesh:
+        await emptied(mesh)
+        with monkeypatch.context() as patch:
+            connect = control.connect
+
+            async def only_two(region: Region, login: Account) -> control.Control:
+                if region.name != "two":
+                    raise Retry("cannot be reached", "mend the network")
+                return await connect(region, login)
+
+            patch.setattr(control, "connect", only_two)
+            told: list[str] = []
+            await mesh.init(regions=["two"], report=told.append)
+            assert any("cannot be asked there" in line for line in told)
+        assert (await mesh.init(seed_from="one")).complete
+        assert await rejoin.reads_from_a_snapshot(mesh.sql[1])
+        mesh.start(1)
+        assert [row[0] for row in await converged(mesh)] == [1]
+
+
+async def emptied(mesh: Mesh) -> None:
+    """The steps 1 to 3 with the second of two regions; there is one row, and region one works."""
+    one, two = mesh.sql
+    await mesh.everywhere("CREATE DATABASE app", TABLE)
+    await mesh.init()
+    mesh.start()
+    await one.execute(INSERT, (1, "x"))
+    await mesh.settle()
+    await mesh.stop(1)
+    await two.execute("TRUNCATE app.t")
+    await two.execute("DROP DATABASE meshnode")
+    await forget_topic(mesh, "two")
 
 
 async def test_regions_that_have_not_begun_read_from_the_first_record(servers, tmp_path) -> None:

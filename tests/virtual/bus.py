@@ -288,8 +288,9 @@ class MemoryBus:
     def reader(self, region: str) -> MemoryReader:
         return MemoryReader(self.topics, region, self.link)
 
-    async def inspect(self, region: str) -> None:
+    async def inspect(self, region: str) -> bool:
         await self.link.asked(region)
+        return region in self.topics.topics
 
     async def close(self) -> None:
         pass

@@ -79,9 +79,15 @@ class MemoryGardening(MemorySession):
     """What the gardener says; every method commits by itself."""
 
     async def frontiers(self) -> dict[int, int]:
-        async def read() -> dict[int, int]:
+        return {origin: row.frontier for origin, row in (await self._applied()).items()}
+
+    async def incarnations(self) -> dict[int, int]:
+        return {origin: row.incarnation for origin, row in (await self._applied()).items()}
+
+    async def _applied(self) -> dict[int, Applied]:
+        async def read() -> dict[int, Applied]:
             return {
-                name.key[0]: row.frontier
+                name.key[0]: row
                 for name, row in self.database.records.items()
                 if isinstance(row, Applied)
             }

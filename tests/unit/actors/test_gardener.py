@@ -7,6 +7,7 @@ import pytest
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.gardener import Gardener
 from meshnode.actors.heart import Heart
+from meshnode.bus.port import TopicRewritten
 from meshnode.errors import Retry
 
 REGION = SimpleNamespace(id=1, name="one")
@@ -19,7 +20,33 @@ class Topic:
         self.free: list[bytes | None] = []
 
     async def retain(self, applied: list[bytes | None], now: float) -> None:
+        if b"former" in applied:
+            raise TopicRewritten("the topic is another one now", "put the old topic back")
         self.free = list(applied)
+
+
+class Bookkeeping:
+    """The gardener's session with a server that has no tombstones."""
+
+    def __init__(self, incarnations: dict[int, int]) -> None:
+        self.found = incarnations
+
+    async def incarnations(self) -> dict[int, int]:
+        return dict(self.found)
+
+    async def frontiers(self) -> dict[int, int]:
+        return {}
+
+    async def forget(self, days: float, rows: int) -> None:
+        return None
+
+
+def beside(*peers: int) -> tuple[Gardener, Board, Topic]:
+    """The gardener of region one and what it works with; all that these peers have is noted."""
+    members = [SimpleNamespace(id=peer) for peer in peers]
+    now = SimpleNamespace(peers=lambda own: members, limits=SimpleNamespace(keep_closed_days=30))
+    board, topic = Board(1, epoch=1, tail=Tail(b"9"), noted=b"9"), Topic()
+    return Gardener(SimpleNamespace(now=now), REGION, None, topic, board), board, topic
 
 
 class Member:
@@ -65,3 +92,40 @@ async def test_the_bus_keeps_what_is_behind_the_tail_that_was_noted_last() -> No
     peers.clear()
     await gardener.retain()
     assert topic.free == [], "without peers nothing is free to go"
+
+
+async def test_a_place_in_the_topic_of_before_frees_nothing_and_stops_nothing() -> None:
+    """This region was seeded again: heartbeats of before tell how far its former stream was read.
+
+    It reads them while it catches up, which may take hours.
+    """
+    gardener, board, topic = beside(2, 3)
+    board.acknowledged = {2: b"8", 3: b"former"}
+    await gardener.retain()
+    assert topic.free == [None]
+    board.acknowledged[3] = b"7"
+    await gardener.retain()
+    assert topic.free == [b"8", b"7", b"9"]
+
+
+async def test_what_a_peer_said_before_it_was_seeded_again_frees_nothing() -> None:
+    """It reads on from where its seed was, which may be behind what it had read in its former life.
+
+    Not only until its new stream is begun here: what it said last is of before until it says more.
+    """
+    gardener, board, topic = beside(2, 3)
+    session = Bookkeeping({2: 20, 3: 30})
+    await gardener.round(session)
+    board.acknowledged = {2: b"8", 3: b"7"}
+    await gardener.round(session)
+    assert topic.free == [b"8", b"7", b"9"]
+    session.found[3] = 0
+    await gardener.round(session)
+    assert topic.free == [b"8", None, b"9"]
+    board.acknowledged[3] = b"7"
+    session.found[3] = 31
+    await gardener.round(session)
+    assert topic.free == [b"8", None, b"9"], "it was begun anew between two rounds"
+    board.acknowledged[3] = b"6"
+    await gardener.round(session)
+    assert topic.free == [b"8", b"6", b"9"]

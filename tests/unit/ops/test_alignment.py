@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.ops.alignment import Action, State, decide
+from meshnode.ops.alignment import NO_STREAM, Action, State, decide
 
 SINCE = 1_000
 NOTHING = State(None, None, None)
@@ -57,6 +57,16 @@ def test_a_seed_overrules_rows_without_a_version_only() -> None:
     assert decide(differ, SINCE, seed=2).region == 2
     assert decide(differ, SINCE, seed=3).action is Action.REFUSE
     assert decide({1: row(0), 2: row(5, 2, "b")}, SINCE, seed=1).region == 2
+
+
+def test_nothing_is_left_to_a_stream_that_a_region_will_not_read() -> None:
+    """Its own clock dates its table: behind the others', rows of before look newer than it."""
+    newer = row(SINCE + 1, 2)
+    assert decide({1: NOTHING, 2: newer}, SINCE).action is Action.STREAM
+    lifted = decide({1: NOTHING, 2: newer}, NO_STREAM)
+    assert (lifted.action, lifted.region, lifted.above) == (Action.LIFT_ROW, 2, newer.row)
+    buried = decide({1: NOTHING, 2: grave(SINCE + 1, 2)}, NO_STREAM)
+    assert (buried.action, buried.region) == (Action.LIFT_TOMBSTONE, 2)
 
 
 STATES = st.builds(
