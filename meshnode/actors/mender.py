@@ -7,10 +7,9 @@ same judgement is made again, and finds the stamps changed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
 
 from meshnode.actors.board import Board
 from meshnode.core.change import (
@@ -22,12 +21,11 @@ from meshnode.core.change import (
     net_effects,
     tombstones_of,
 )
-from meshnode.core.held import HeldBack, in_turn, turns
+from meshnode.core.held import HeldBack, in_turn, surely_overtaken, turns
 from meshnode.core.mend import (
     Examined,
     Examiner,
     Fate,
-    Lift,
     Reason,
     Removed,
     keys_to_look_up,
@@ -38,8 +36,6 @@ from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, Item
 from meshnode.mysql.gtid import GtidSet
 from meshnode.store.port import Mending
-
-Note = TypeVar("Note")
 
 
 @dataclass(slots=True)
@@ -88,18 +84,25 @@ class Mender:
 
     async def load(self) -> None:
         """Take over what was held back before this process started."""
-        self.held.rows.update(await self._folded(await self.mending.held()))
-        self.held.late.update(await self._folded(await self.mending.late()))
+        rows, late = await self.mending.held(), await self.mending.late()
+        folded = await self._folded({*rows, *late})
+        self.held.load(
+            ((folded[at], note) for at, note in rows.items()),
+            ((folded[at], stamp) for at, stamp in late.items()),
+        )
 
-    async def _folded(self, notes: Mapping[Marker, Note]) -> dict[Marker, Note]:
-        """The same by canonical keys: ``meshnode.mend`` has them as they were spelled."""
-        found: dict[Marker, Note] = {}
-        for (digest, key), note in notes.items():
+    async def _folded(self, markers: Iterable[Marker]) -> dict[Marker, Marker]:
+        """Keys as ``meshnode.mend`` has them, which is as they were spelled, and canonical."""
+        found: dict[Marker, Marker] = {}
+        spelled: dict[str, list[bytes]] = defaultdict(list)
+        for digest, key in markers:
+            spelled[digest].append(key)
+        for digest, keys in spelled.items():
             table = await self.mending.table(digest)
             if table is not None and table.folds is not None:
-                await self.mending.learn([(table, key)])
-                key = table.fold(key)
-            found[digest, key] = note
+                await self.mending.learn([(table, key) for key in keys])
+            for key in keys:
+                found[digest, key] = digest, key if table is None else table.fold(key)
         return found
 
     async def draft(self, batch: list[Transaction]) -> Draft:
@@ -117,7 +120,7 @@ class Mender:
         self.held.raise_replaced(nets.values())
         wanted = _wanted(ordinary, nets.values())
         tombstones, locked = await self.mending.tombstones(wanted)
-        self.held.raise_tombstones(wanted, tombstones)
+        self.held.raise_tombstones(wanted, tombstones, promised)
         examined = self._examine(batch, ordinary, nets, tombstones, locked)
         await self._mend(list(examined.values()), batch[0].format)
         items: list[Item] = []
@@ -201,12 +204,13 @@ class Mender:
         for tombstone in await self.mending.bury(late, fde):
             await self.mending.hold_late(tombstone)
             self.held.wait(tombstone)
-        done: list[Lift] = []
-        for turn in turns(superseded):
-            self.held.rebase(done, turn)
+        overtaken = surely_overtaken(superseded, lifts)
+        await self.mending.overtake(overtaken)
+        chains = self.held.chains((*superseded, *lifts))
+        for turn in turns(lift for lift in superseded if lift not in overtaken):
+            chains.rebase(turn)
             await self.mending.lift(turn, fde, lambda: self.board.promised)
-            done += turn
-        self.held.rebase(done, lifts)
+        chains.rebase(lifts)
         await self.mending.lift(lifts, fde, lambda: self.board.promised)
         self.board.counts["late_tombstones"] += len(late)
 

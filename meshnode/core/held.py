@@ -14,6 +14,7 @@ goes when the stream has passed the next touch of its key.  A row that another r
 overwritten, or whose key stood empty, has nothing to do with it any more.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 
 from meshnode import limits
@@ -38,8 +39,24 @@ def in_turn(examined: Iterable[Examined]) -> tuple[list[Lift], list[Lift]]:
     return superseded, list(last.values())
 
 
+def surely_overtaken(superseded: Iterable[Lift], others: Iterable[Lift]) -> dict[Lift, Stamp]:
+    """Those of ``superseded`` whose rows cannot stand there any more, and what came over them.
+
+    The stream has shown another stamp after theirs.  Where a later one is not known, or is the
+    same, as updates without triggers leave it, only a look at the row can tell.
+    """
+    found: dict[Lift, Stamp] = {}
+    later: dict[Marker, dict[Stamp | None, None]] = defaultdict(dict)
+    for lift in reversed((*superseded, *others)):
+        stamps = later[_place(lift)]
+        if stamps and None not in stamps and lift.seen is not None and lift.seen not in stamps:
+            found[lift] = next(stamp for stamp in stamps if stamp is not None)
+        stamps[lift.seen] = None
+    return dict(reversed(found.items()))
+
+
 def turns(superseded: Iterable[Lift]) -> list[list[Lift]]:
-    """The same lifts, those of one key in turns of their own, one after another.
+    """The lifts that need a look, those of one key in turns of their own, one after another.
 
     Updates without triggers leave a row its stamp, so one that is superseded may still find it;
     what its own base is depends on the fate of the one before.
@@ -71,17 +88,63 @@ def _place(held: Lift | LateTombstone) -> Marker:
     return held.table.digest, held.table.fold(held.key)
 
 
+class Chains:
+    """The lifts of a batch, those of one key one after another: what each has replaced.
+
+    A row that was written over a hidden one replaced what that one had replaced, so the base of
+    a lift is known as soon as those before it have their fates.  ``rows`` are the notes about
+    versions of before the batch.
+    """
+
+    def __init__(self, lifts: Iterable[Lift], rows: Mapping[Marker, Mended]) -> None:
+        self._chains: dict[Marker, deque[Lift]] = defaultdict(deque)
+        for lift in lifts:
+            self._chains[_place(lift)].append(lift)
+        self._rows = rows
+        self._hidden: dict[Marker, Mended] = {}
+
+    def rebase(self, lifts: Iterable[Lift]) -> None:
+        """Give ``lifts`` their bases; all before them have had theirs lifted, or not."""
+        for lift in lifts:
+            at = _place(lift)
+            chain = self._chains[at]
+            while True:
+                first = chain[0]
+                note = self._hidden.get(at) or self._rows.get(at)
+                if note is not None and first.base_row and first.base == note.seen:
+                    first.base, first.base_row = note.base, note.base_row
+                if first is lift:
+                    break
+                chain.popleft()
+                if is_hidden(first) and first.seen is not None:
+                    self._hidden[at] = Mended(first.seen, first.base, first.base_row)
+
+
 class HeldBack:
     """What the stream has not shown: ``rows`` and ``late`` by table digest and canonical key.
 
     ``rows`` are bounded, the latest kept: beyond that a write names as its base a version that
-    peers do not know, and they may record a conflict that was none.
+    peers do not know, and they may record a conflict that was none.  ``late`` go beyond it only
+    while the promise has not passed them.
     """
 
     def __init__(self, capacity: int = limits.LIFTS_KEPT) -> None:
         self.capacity = capacity
         self.rows: dict[Marker, Mended] = {}
         self.late: dict[Marker, Stamp] = {}
+        self._ahead: set[Marker] = set()
+        """Keys of notes taken over, whose version the stream may still have to come to."""
+
+    def load(
+        self, rows: Iterable[tuple[Marker, Mended]], late: Iterable[tuple[Marker, Stamp]]
+    ) -> None:
+        """Take over what was held back before this process started; of one key the greatest."""
+        for at, note in rows:
+            if at not in self.rows or self.rows[at].seen < note.seen:
+                self.rows[at] = note
+        self._ahead = set(self.rows)
+        for at, stamp in late:
+            self.late[at] = max(stamp, self.late.get(at, ZERO))
 
     def touched_by(self, index: Plain) -> bool:
         """Whether an ordinary transaction writes a key of which something is held back."""
@@ -96,24 +159,39 @@ class HeldBack:
     # Before a batch is judged
 
     def raise_replaced(self, nets: Iterable[dict[NetKey, Net]]) -> None:
-        """A write over a version that was held back has replaced what that one replaced, too."""
+        """A write over a version that was held back has replaced what that one replaced, too.
+
+        ``nets`` are in the order of the stream.
+        """
         if not self.rows:
             return
+        reached: set[Marker] = set()
         for each in nets:
             for (table, key), net in each.items():
-                note = self.rows.get((table.digest, key))
-                if note is not None:
+                at = table.digest, key
+                note = self.rows.get(at)
+                if note is None:
+                    continue
+                if at not in self._ahead or net.before == note.seen:
+                    reached.add(at)
+                # A row that is not shown in full may be it, and is lifted in any case.
+                if at in reached or net.partial:
                     net.replaced = max(net.replaced, note.base)
 
     def raise_tombstones(
-        self, wanted: Mapping[Table, Iterable[bytes]], tombstones: dict[NetKey, Stamp]
+        self,
+        wanted: Mapping[Table, Iterable[bytes]],
+        tombstones: dict[NetKey, Stamp],
+        promised: int,
     ) -> None:
         """A published delete counts, also while its tombstone waits for a lock.
 
         What is written over it meanwhile must be above it: lifted to less, it could get the
         very stamp of the row that was deleted.  ``wanted`` are wire keys, ``tombstones`` as they
-        stand in the database.
+        stand in the database.  All that follows is above ``promised`` anyhow.
         """
+        if len(self.late) > self.capacity:
+            self.late = {at: stamp for at, stamp in self.late.items() if stamp.ts > promised}
         if not self.late:
             return
         for table, keys in wanted.items():
@@ -133,19 +211,9 @@ class HeldBack:
         key = _place(tombstone)
         self.late[key] = max(tombstone.stamp, self.late.get(key, ZERO))
 
-    def rebase(self, superseded: Iterable[Lift], others: Iterable[Lift]) -> None:
-        """Lifts of rows that were written over hidden ones replaced what those had replaced.
-
-        ``superseded`` have their fates, ``others`` are still to be lifted.
-        """
-        hidden: dict[Marker, Mended] = {}
-        for lift in (*superseded, *others):
-            key = _place(lift)
-            note = hidden.get(key) or self.rows.get(key)
-            if note is not None and lift.base_row and lift.base == note.seen:
-                lift.base, lift.base_row = note.base, note.base_row
-            if is_hidden(lift) and lift.seen is not None:
-                hidden[key] = Mended(lift.seen, lift.base, lift.base_row)
+    def chains(self, lifts: Iterable[Lift]) -> Chains:
+        """The lifts of a batch, in the order of the stream for each key."""
+        return Chains(lifts, self.rows)
 
     # As its items are made, in the order of the stream
 
@@ -161,7 +229,7 @@ class HeldBack:
             if net.stamp is None and net.unseen is None:
                 # A tombstone alone, as a late one comes round: the row is as it was.
                 continue
-            held = self.rows.pop((net.table.digest, at[1]), None)
+            held = self._passed((net.table.digest, at[1]), net)
             note = examined.tx.mended.get((net.table.digest, net.key)) or held
             if note is not None and note.seen == net.before:
                 found[at] = note
@@ -170,7 +238,19 @@ class HeldBack:
                 self._note(lift)
         return found
 
+    def _passed(self, at: Marker, net: Net) -> Mended | None:
+        """The note of a key, which goes as the stream passes a touch behind its version."""
+        note = self.rows.get(at)
+        if note is None or (at in self._ahead and net.before != note.seen):
+            return None
+        self._ahead.discard(at)
+        return self.rows.pop(at)
+
     def _note(self, lift: Lift) -> None:
-        self.rows[_place(lift)] = Mended(lift.seen, lift.base, lift.base_row)
+        at = _place(lift)
+        self._ahead.discard(at)
+        self.rows[at] = Mended(lift.seen, lift.base, lift.base_row)
         if len(self.rows) > self.capacity:
-            del self.rows[next(iter(self.rows))]
+            oldest = next(iter(self.rows))
+            self._ahead.discard(oldest)
+            del self.rows[oldest]

@@ -66,6 +66,11 @@ class Lift:
     fate: Fate | None = None
     above: Stamp = ZERO
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it knows no image: found overtaken, it cannot say what has been lost."""
+        return self.image is None and self.shown is None
+
 
 @dataclass(slots=True, eq=False)
 class LateTombstone:

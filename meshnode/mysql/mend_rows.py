@@ -10,15 +10,16 @@ from it whether its stamp was seen at all; ``base_row`` has the room for that.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import orjson
 
 from meshnode.core.change import Marker, Mended
-from meshnode.core.mend import LateTombstone, Lift
+from meshnode.core.mend import LateTombstone, Lift, Reason
+from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.mysql.records import raw, text
+from meshnode.mysql.records import ConflictRow, key_json, portions, raw, text
 from meshnode.mysql.rowvalues import row_values
 from meshnode.mysql.session import Session
 
@@ -84,18 +85,29 @@ def key_hash(key: bytes, late: bool = False) -> bytes:
     return hashlib.blake2b(key, digest_size=16, person=person).digest()
 
 
-def put(lifts: Iterable[Lift], charsets: Mapping[int, str], images: bool = True) -> str:
-    """The statement that puts lifts there, each in the place of what its key has."""
-    values = []
-    for lift in lifts:
-        seen = lift.seen or ZERO
-        flags = int(lift.base_row) | (UNSTAMPED if lift.seen == ZERO else 0)
-        values.append(
-            f"('{lift.table.digest}',{raw(key_hash(lift.key))},{raw(lift.key)},{seen.ts},"
-            f"{seen.origin},{lift.base.ts},{lift.base.origin},{flags},"
-            f"{text(shown(lift, charsets) if images else None)},UTC_TIMESTAMP(6))"
-        )
-    return f"REPLACE INTO meshnode.mend ({_COLUMNS}) VALUES {','.join(values)}"
+def may_settle(lift: Lift, entry: HeldRow) -> bool:
+    """Whether ``lift``, found overtaken, may take out the entry of the version it is about.
+
+    One over a late tombstone writes no record: an entry that owes one stays for the resolver,
+    who comes by with the image.
+    """
+    return entry.is_published or lift.reason is not Reason.TOMBSTONE or not lift.is_bare
+
+
+def put(lifts: Iterable[Lift], charsets: Mapping[int, str], images: bool = True) -> Iterator[str]:
+    """The statements that put lifts there, each in the place of what its key has."""
+    for part in portions(_values(lift, charsets, images) for lift in lifts):
+        yield f"REPLACE INTO meshnode.mend ({_COLUMNS}) VALUES {','.join(part)}"
+
+
+def _values(lift: Lift, charsets: Mapping[int, str], images: bool) -> str:
+    seen = lift.seen or ZERO
+    flags = int(lift.base_row) | (UNSTAMPED if lift.seen == ZERO else 0)
+    return (
+        f"('{lift.table.digest}',{raw(key_hash(lift.key))},{raw(lift.key)},{seen.ts},"
+        f"{seen.origin},{lift.base.ts},{lift.base.origin},{flags},"
+        f"{text(shown(lift, charsets) if images else None)},UTC_TIMESTAMP(6))"
+    )
 
 
 def put_late(late: LateTombstone) -> str:
@@ -109,6 +121,35 @@ def put_late(late: LateTombstone) -> str:
         f"{late.stamp.origin},0,0,{LATE},NULL,UTC_TIMESTAMP(6)) AS late ON DUPLICATE KEY UPDATE"
         " seen_ts = GREATEST(mend.seen_ts, late.seen_ts), at = late.at"
     )
+
+
+def overtaken(lift: Lift, over: Stamp, charsets: Mapping[int, str], own: int) -> ConflictRow:
+    """The record of a version that was not published before ``over`` came."""
+    shape = lift.table.shape
+    return ConflictRow(
+        shape, key_json(shape, lift.key, charsets), Kind.OVERTAKEN, "certain",
+        f"changed again before it could be published: {lift.reason}", over, lift.seen or ZERO,
+        "NULL", text(shown(lift, charsets)), own, 0, "",
+    )  # fmt: skip
+
+
+def replaced(
+    entry: HeldRow | None, lift: Lift, charsets: Mapping[int, str], own: int
+) -> list[ConflictRow]:
+    """The record of a version that waits no longer, because ``lift`` is about a later one.
+
+    Its writer has seen it, but nobody else ever will.
+    """
+    if entry is None or entry.seen == lift.seen or entry.is_published:
+        return []
+    shape = lift.table.shape
+    return [
+        ConflictRow(
+            shape, key_json(shape, lift.key, charsets), Kind.OVERTAKEN, "certain",
+            "changed again while it waited for a lock", lift.seen or ZERO, entry.seen or ZERO,
+            "NULL", text(entry.image), own, 0, "",
+        )
+    ]  # fmt: skip
 
 
 def take_out(lifts: Iterable[Lift]) -> str:

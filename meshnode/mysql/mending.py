@@ -159,16 +159,49 @@ class Mending:
             async with self.session.transaction():
                 await self._hold(chunk)
 
+    async def overtake(self, lifts: Mapping[Lift, Stamp]) -> None:
+        """Settle lifts that are overtaken for certain, by the versions given.
+
+        No row is touched, so no client is in the way.
+        """
+        every = list(lifts)
+        for start in range(0, len(every), limits.MEND_ROWS):
+            chunk = every[start : start + limits.MEND_ROWS]
+            lost = [lift for lift in chunk if not self.restamped.by(lift, lifts[lift])]
+            async with self.session.transaction():
+                waiting = await mend_rows.locked(self.session, chunk)
+                entries = ((lift, waiting.get((lift.table.digest, lift.key))) for lift in chunk)
+                settled = [lift for lift, entry in entries if entry and entry.seen == lift.seen]
+                if settled:
+                    await self.session.query(mend_rows.take_out(settled))
+                records = [
+                    self._overtaken(lift, lifts[lift])
+                    for lift in lost
+                    if lift.reason is not Reason.TOMBSTONE
+                ]
+                await write_conflicts(self.session, records)
+            for lift in chunk:
+                lift.fate = Fate.LIFTED
+            for lift in lost:
+                lift.fate = Fate.OVERTAKEN
+
     async def _hold(self, lifts: Sequence[Lift]) -> None:
         """Leave lifts to ``meshnode.mend``; a version whose place one takes there is recorded."""
         waiting = await mend_rows.locked(self.session, lifts)
         records: list[ConflictRow] = []
+        puts: list[Lift] = []
         for lift in lifts:
             marker = (lift.table.digest, lift.key)
-            records += self._replaced(waiting.get(marker), lift)
+            entry = waiting.get(marker)
+            records += self._replaced(entry, lift)
+            if entry is not None and entry.seen == lift.seen and lift.is_bare:
+                # Found below a late tombstone; its record will need what is known here.
+                lift = replace(lift, shown=entry.image)
+            puts.append(lift)
             # The same key may come again.
             waiting[marker] = mend_rows.as_held_row(lift, self.charsets)
-        await self.session.query(mend_rows.put(lifts, self.charsets))
+        for statement in mend_rows.put(puts, self.charsets):
+            await self.session.query(statement)
         await write_conflicts(self.session, records)
 
     def _remember(self, wrote: Sequence[tuple[Lift, Stamp]], committed: bool) -> None:
@@ -209,17 +242,19 @@ class Mending:
                 at = (table, table.fold(lift.key))
                 row, tomb = rows.get(at), tombs.get(at, ZERO)
                 entry = waiting.get((table.digest, lift.key))
-                if entry is not None and entry.seen == lift.seen:
-                    settled.append(lift)
-                elif not hold:
+                is_there = entry is not None and entry.seen == lift.seen
+                if not is_there and not hold:
                     continue
                 if row is not None and self.restamped.by(lift, row):
                     fates.append((lift, Fate.LIFTED))
+                    settled += [lift] if is_there else []
                     continue
                 if row is None or lift.seen not in (None, row):
                     fates.append((lift, Fate.OVERTAKEN))
                     if lift.reason is not Reason.TOMBSTONE:
-                        records.append(self._overtaken(lift, row, tomb))
+                        records.append(self._overtaken(lift, max(row or ZERO, tomb)))
+                    if is_there and mend_rows.may_settle(lift, entry):
+                        settled.append(lift)
                     continue
                 records += self._replaced(entry, lift)
                 # A copy: undone, and tried again, the lift knows no more than before.
@@ -235,7 +270,8 @@ class Mending:
                 events.append(stamp_event(await self._present(table), stamps))
         if ready:
             # The tailer reads there what the lifted rows had replaced.
-            await self.session.query(mend_rows.put(ready, self.charsets, images=False))
+            for statement in mend_rows.put(ready, self.charsets, images=False):
+                await self.session.query(statement)
             await self.session.query(binlog_statement(events))
             settled += ready
         if settled:
@@ -262,29 +298,11 @@ class Mending:
             )
         return present
 
-    def _overtaken(self, lift: Lift, row: Stamp | None, tomb: Stamp) -> ConflictRow:
-        shape = lift.table.shape
-        return ConflictRow(
-            shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain",
-            f"changed again before it could be published: {lift.reason}", max(row or ZERO, tomb),
-            lift.seen or ZERO, "NULL", text(mend_rows.shown(lift, self.charsets)), self.own, 0, "",
-        )  # fmt: skip
+    def _overtaken(self, lift: Lift, over: Stamp) -> ConflictRow:
+        return mend_rows.overtaken(lift, over, self.charsets, self.own)
 
     def _replaced(self, entry: HeldRow | None, lift: Lift) -> list[ConflictRow]:
-        """The record of a version that waits no longer, because ``lift`` is about a later one.
-
-        Its writer has seen it, but nobody else ever will.
-        """
-        if entry is None or entry.seen == lift.seen or entry.is_published:
-            return []
-        shape = lift.table.shape
-        return [
-            ConflictRow(
-                shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain",
-                "changed again while it waited for a lock", lift.seen or ZERO, entry.seen or ZERO,
-                "NULL", text(entry.image), self.own, 0, "",
-            )
-        ]  # fmt: skip
+        return mend_rows.replaced(entry, lift, self.charsets, self.own)
 
     async def hold_late(self, late: LateTombstone) -> None:
         """Leave a late tombstone that met a lock to ``meshnode.mend``."""

@@ -194,11 +194,93 @@ async def test_a_row_that_the_stream_has_shown_is_never_recorded_as_overtaken(
     await applied(region, insert(1))
     client = await region.client()
     async with claiming(region) as mender:
-        shown = Lift(TABLE, wire_key(1), OLD, NEW, False, Reason.TOMBSTONE, None)
-        await held_back(region, mender, client, shown)
+        await held_back(region, mender, client, over_tombstone(OLD, NEW))
         later = await written_over(region, client)
         await mender.lift([lift(1, later)], region.format, promised)
         assert await mender.held() == {}
+    assert await region.conflicts() == []
+
+
+def over_tombstone(seen: Stamp, tombstone: Stamp) -> Lift:
+    """A lift of key 1 over a late tombstone, as the resolver finds it: it knows no image."""
+    return Lift(TABLE, wire_key(1), seen, tombstone, False, Reason.TOMBSTONE, None)
+
+
+async def test_a_held_row_found_changed_below_a_late_tombstone_keeps_its_record(
+    region: Region_,
+) -> None:
+    """The tombstone waited, too; what is lifted over it cannot say what has been lost."""
+    await applied(region, insert(1))
+    client = await region.client()
+    async with claiming(region) as mender:
+        await held_back(region, mender, client, lift(1, OLD))
+        later = await written_over(region, client)
+        below = over_tombstone(OLD, NEW)
+        await mender.lift([below], region.format, promised)
+        assert below.fate is Fate.OVERTAKEN
+        assert [note.seen for note in (await mender.held()).values()] == [OLD]
+    async with resolving(region) as resolver:
+        assert await mend(resolver, region.format, promised) == (0, 1)
+        assert await resolver.waiting(10) == []
+    assert await region.conflicts() == [(1, "overtaken", later, OLD)]
+
+
+async def test_a_held_row_found_locked_below_a_late_tombstone_keeps_its_image(
+    region: Region_,
+) -> None:
+    await applied(region, insert(1))
+    client = await region.client()
+    async with claiming(region) as mender:
+        await held_back(region, mender, client, lift(1, OLD))
+        await held_back(region, mender, client, over_tombstone(OLD, NEW))
+        ((_, note),) = (await mender.held()).items()
+        assert (note.seen, note.base, note.base_row) == (OLD, NEW, False)
+        later = await written_over(region, client)
+    async with resolving(region) as resolver:
+        assert await mend(resolver, region.format, promised) == (0, 1)
+        assert await resolver.waiting(10) == []
+    assert await region.conflicts() == [(1, "overtaken", later, OLD)]
+
+
+async def test_what_is_overtaken_for_certain_is_settled_beside_a_lock(region: Region_) -> None:
+    await applied(region, insert(1))
+    client = await region.client()
+    async with claiming(region) as mender:
+        await held_back(region, mender, client, lift(1, OLD))
+        await client.begin()
+        await client.update(1, "locked")
+        shown = over_tombstone(OLD, NEWER)
+        lifts = {lift(1, OLD): NEW, lift(2, OLD): NEWER, shown: NEW}
+        await mender.overtake(lifts)
+        assert {each.fate for each in lifts} == {Fate.OVERTAKEN}
+        assert await mender.held() == {}
+        await client.rollback()
+    assert sorted(await region.conflicts()) == [
+        (1, "overtaken", NEW, OLD), (2, "overtaken", NEWER, OLD),
+    ]  # fmt: skip
+
+
+async def test_an_entry_of_another_version_stays_when_one_is_overtaken(region: Region_) -> None:
+    await applied(region, insert(1))
+    client = await region.client()
+    async with claiming(region) as mender:
+        await held_back(region, mender, client, lift(1, NEW))
+        await mender.overtake({lift(1, OLD): NEW})
+        assert [note.seen for note in (await mender.held()).values()] == [NEW]
+        await mender.overtake({})
+    assert await region.conflicts() == [(1, "overtaken", NEW, OLD)]
+
+
+async def test_a_row_that_was_lifted_to_what_came_over_it_is_no_loss(region: Region_) -> None:
+    """The frame that would have said so was not acknowledged: it is judged once more."""
+    await applied(region, insert(1))
+    async with claiming(region) as mender:
+        await mender.lift([lift(1, OLD)], region.format, promised)
+        stamp = (await region.standing(1)).row
+        assert stamp is not None
+        again = lift(1, OLD)
+        await mender.overtake({again: stamp})
+        assert again.fate is Fate.LIFTED
     assert await region.conflicts() == []
 
 

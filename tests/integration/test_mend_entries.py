@@ -1,5 +1,6 @@
 """What waits in ``meshnode.mend``: never lowered, and only taken out as it was read."""
 
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -113,7 +114,7 @@ async def test_a_lift_that_was_undone_knows_no_more_than_before(
     async with stopped_mesh(servers, tmp_path) as (_, session, fde):
         table, put = await app_t(session), mend_rows.put
 
-        def undone(lifts, charsets, images=True) -> str:
+        def undone(lifts, charsets, images=True) -> Iterator[str]:
             if not images:
                 raise Busy("a row of another table is locked")
             return put(lifts, charsets, images)

@@ -129,6 +129,11 @@ class Journal:
             for key in keys:
                 # No trigger may have seen it; what the tailer makes of it is judged at the end.
                 self.needed.pop((region, key), None)
+            for key, old in before.items():
+                row = records.get(key)
+                if row is not None and (old is None or old[1] != row[1]):
+                    # Under the stamp of one that was published, perhaps, but not yet itself.
+                    self.published.discard((region, key, *row[0]))
         elif kind == "apply" or kind == "replay":
             self._apply(database, tx, before)
         elif kind == "late tombstone":

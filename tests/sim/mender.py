@@ -6,9 +6,9 @@ tombstones, let the core judge, mend, and only when that is committed hand the d
 
 from collections.abc import Generator, Iterable
 
-from meshnode.core.change import Mended, Net, NetKey, Table, Transaction, net_effects
-from meshnode.core.held import HeldBack, in_turn, turns
-from meshnode.core.mend import Examined, Examiner, Lift, Removed, keys_to_look_up, to_item
+from meshnode.core.change import Marker, Mended, Net, NetKey, Table, Transaction, net_effects
+from meshnode.core.held import HeldBack, in_turn, surely_overtaken, turns
+from meshnode.core.mend import Examined, Examiner, Removed, keys_to_look_up, to_item
 from meshnode.core.plain import Plain, plain, plain_item
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import Item
@@ -49,17 +49,20 @@ class Mender(Mending):
 
     def load(self) -> None:
         """Take over what was held back before this life."""
+        rows: list[tuple[Marker, Mended]] = []
+        late: list[tuple[Marker, Stamp]] = []
         for record in self.database.records:
             entry = self.database.plain(None, record) if MEND <= record < LETTERS else None
             if entry is None:
                 continue
             if record >= LATE:
                 key = record - LATE
-                self.held.late[table_of(key).digest, wire_key(key)] = entry
+                late.append(((table_of(key).digest, wire_key(key)), entry))
             elif entry.seen is not None:
                 note = Mended(entry.seen, entry.base, entry.base_row)
                 key = record - MEND
-                self.held.rows[table_of(key).digest, wire_key(key)] = note
+                rows.append(((table_of(key).digest, wire_key(key)), note))
+        self.held.load(rows, late)
 
     # Reading
 
@@ -148,7 +151,7 @@ class Mender(Mending):
         wanted: dict[Table, list[bytes]] = {}
         for (table, _), key in self._wanted(ordinary, nets.values()).items():
             wanted.setdefault(table, []).append(key)
-        self.held.raise_tombstones(wanted, tombstones)
+        self.held.raise_tombstones(wanted, tombstones, promised)
         examined: dict[int, Examined] = {}
         for place, (tx, index) in enumerate(zip(batch, ordinary)):
             if index is not None:
@@ -201,12 +204,13 @@ class Mender(Mending):
         for tombstone in (yield from self.bury(late)):
             yield from self.hold_late(tombstone)
             self.held.wait(tombstone)
-        done: list[Lift] = []
-        for turn in turns(superseded):
-            self.held.rebase(done, turn)
+        overtaken = surely_overtaken(superseded, lifts)
+        yield from self.overtake(overtaken)
+        chains = self.held.chains((*superseded, *lifts))
+        for turn in turns([lift for lift in superseded if lift not in overtaken]):
+            chains.rebase(turn)
             yield from self.lift(turn)
-            done += turn
-        self.held.rebase(done, lifts)
+        chains.rebase(lifts)
         yield from self.lift(lifts)
 
     def items(

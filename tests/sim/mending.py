@@ -4,7 +4,7 @@ Late tombstones, lifts, and what is held back because a key is locked.  The judg
 the core's; the order of the statements is that of the node.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -193,7 +193,8 @@ class Mending(Actor):
             key = key_of(lift.key)
             row, tomb = rows.get(key), tombs.get(key, ZERO)
             entry = database.records.get(MEND + key)
-            if entry is not None and self.is_about(entry, lift):
+            is_there = entry is not None and self.is_about(entry, lift)
+            if is_there:
                 settled.append(MEND + key)
             elif not hold:
                 self.counts["entry of mend replaced meanwhile"] += 1
@@ -208,6 +209,9 @@ class Mending(Actor):
                 fates.append((lift, Fate.OVERTAKEN))
                 if lift.reason is not Reason.TOMBSTONE:
                     self.record_overtaken(tx, lift)
+                if is_there and not self.may_settle(lift, entry):
+                    self.counts["entry of mend left for its record"] += 1
+                    settled.pop()
                 continue
             self.record_replaced(tx, key, lift)
             # A copy: undone, and tried again, the lift knows no more than before.
@@ -245,6 +249,10 @@ class Mending(Actor):
         """Whether the entry of a lift that was found done must go."""
         return True
 
+    def may_settle(self, lift: Lift, entry: Entry) -> bool:
+        """Whether a lift that was found overtaken may take out the entry of its version."""
+        return entry.is_published or lift.reason is not Reason.TOMBSTONE or not lift.is_bare
+
     def lift_stamp(self, clock: int, row: Stamp, replaced: Stamp, promised: int) -> Stamp:
         return Stamp(lifted(clock, row.ts, replaced.ts, promised), self.number)
 
@@ -259,6 +267,30 @@ class Mending(Actor):
             self.counts["held row replaced by a later one"] += 1
             tx.conflicts.append(Loser(key, known.value, known.seen or ZERO))
 
+    def overtake(self, lifts: Mapping[Lift, Stamp]) -> Steps:
+        """Settle lifts that are overtaken for certain, by the versions given: no row is touched."""
+        if not lifts:
+            return
+        tx = self.begin("overtake")
+        yield from self.lock_entries(tx, sorted({key_of(lift.key) for lift in lifts}))
+        fates: Fates = []
+        for lift, over in lifts.items():
+            record = MEND + key_of(lift.key)
+            entry = self.database.records.get(record)
+            if entry is not None and self.is_about(entry, lift):
+                self.database.set(tx, record, None)
+            if self.node.restamped.by(lift, over):
+                fates.append((lift, Fate.LIFTED))
+                continue
+            fates.append((lift, Fate.OVERTAKEN))
+            if lift.reason is not Reason.TOMBSTONE:
+                self.record_overtaken(tx, lift)
+        yield from self.commit(tx)
+        self.counts["lift overtaken for certain"] += len(lifts)
+        for lift, fate in fates:
+            lift.fate = fate
+            self.tell_lift(lift)
+
     def hold(self, lifts: Sequence[Lift]) -> Steps:
         """Leave lifts that met a lock to ``meshnode.mend``."""
         tx = self.begin("hold")
@@ -266,9 +298,16 @@ class Mending(Actor):
             key = key_of(lift.key)
             yield from self.take(tx, MEND + key)
             self.record_replaced(tx, key, lift)
-            entry = Entry(lift.seen, lift.base, lift.base_row, value_of(lift))
+            value = self.value_to_hold(self.database.records.get(MEND + key), lift)
+            entry = Entry(lift.seen, lift.base, lift.base_row, value)
             self.database.set(tx, MEND + key, entry)
         yield from self.commit(tx)
+
+    def value_to_hold(self, known: Entry | None, lift: Lift) -> int | None:
+        """The value for a record: of the version that waits already, a bare lift has none."""
+        if known is not None and known.seen == lift.seen and lift.is_bare:
+            return known.value
+        return value_of(lift)
 
     def tell_lift(self, lift: Lift) -> None:
         if self.database.journal.lines is not None:

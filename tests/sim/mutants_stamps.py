@@ -240,6 +240,7 @@ def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
 
 @mutant(
     "2.3 Late tombstone: its stamp follows from the row that went, not from the clock",
+    aims=("frontier", ""),
     shown="tests/unit/core/test_mend.py",
 )
 def late_tombstones_take_the_clock() -> Iterator[None]:

@@ -7,7 +7,7 @@ Each fails again when what mended it is switched off, so it still shows what it 
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -101,7 +101,10 @@ def tombstone_of_before_left_alone() -> AbstractContextManager[None]:
 def superseded_lifted_all_at_once() -> AbstractContextManager[None]:
     """A row kept its stamp through an update without triggers, was lifted with the touch before,
     and named as its base a version that had been overtaken, which nobody was ever shown."""
-    return patched(mender, "turns", lambda superseded: [superseded] if superseded else [])
+    stack = ExitStack()
+    stack.enter_context(patched(mender, "surely_overtaken", lambda *lifts: {}))
+    stack.enter_context(patched(mender, "turns", lambda lifts: [lifts] if lifts else []))
+    return stack
 
 
 OFF = {

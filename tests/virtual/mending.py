@@ -121,6 +121,21 @@ class MemoryMending(MemorySession):
             if lift.fate is Fate.LIFTED:
                 self.restamped.note(done, stamp, True)
 
+    async def overtake(self, lifts: Mapping[Lift, Stamp]) -> None:
+        async def work(lift: Lift, tx: Transaction) -> None:
+            name = mend_name(lift.table, lift.key, False)
+            held: Held | None = await self.database.read(tx, name, True, 2.0)
+            if held is not None and held.seen == lift.seen:
+                await self.database.delete(tx, name)
+            lift.fate = Fate.LIFTED
+            if not self.restamped.by(lift, lifts[lift]):
+                lift.fate = Fate.OVERTAKEN
+                if lift.reason is not Reason.TOMBSTONE:
+                    lost = self._overtaken(lift, None, lifts[lift])
+                    self.database.note(tx, "conflict", lost)
+
+        await self._patiently(lifts, work)
+
     async def _lift(
         self,
         lift: Lift,
@@ -136,13 +151,16 @@ class MemoryMending(MemorySession):
         tomb = await database.read(tx, tomb_name(at), True, None) or ZERO
         name = mend_name(lift.table, lift.key, False)
         held: Held | None = await database.read(tx, name, True, 2.0)
-        if held is not None and held.seen == lift.seen:
-            await database.delete(tx, name)
-        elif not hold:
+        is_there = held is not None and held.seen == lift.seen
+        if not is_there and not hold:
             return None
-        if row is not None and self.restamped.by(lift, row.stamp):
+        is_done = row is not None and self.restamped.by(lift, row.stamp)
+        is_overtaken = not is_done and (row is None or lift.seen not in (None, row.stamp))
+        if is_there and not (is_overtaken and _owes_a_record(held, lift)):
+            await database.delete(tx, name)
+        if is_done:
             return Fate.LIFTED
-        if row is None or lift.seen not in (None, row.stamp):
+        if is_overtaken:
             if lift.reason is not Reason.TOMBSTONE:
                 database.note(tx, "conflict", self._overtaken(lift, row, tomb))
             return Fate.OVERTAKEN
@@ -210,7 +228,10 @@ class MemoryMending(MemorySession):
                 await self.database.insert(self.tx, name, held)
             elif not held.late:
                 self._replace(self.tx, known, held)
-                await self.database.update(self.tx, name, held)
+                image = held.image
+                if image is None and known.seen == held.seen:
+                    image = known.image
+                await self.database.update(self.tx, name, replace(held, image=image))
             elif known.seen < held.seen:
                 await self.database.update(self.tx, name, held)
 
@@ -260,6 +281,11 @@ class MemoryMending(MemorySession):
 
     async def learn(self, keys: object) -> None:
         """Keys whose equal values are equal bytes need nothing to be learnt."""
+
+
+def _owes_a_record(held: Held, lift: Lift) -> bool:
+    """Whether an entry must outlast ``lift``, overtaken over a tombstone: it has no image."""
+    return not held.is_published and lift.reason is Reason.TOMBSTONE and lift.is_bare
 
 
 def _seen(lift: Lift) -> bytes | None:

@@ -4,10 +4,10 @@ import pytest
 
 from meshnode.actors.board import Board
 from meshnode.actors.mender import Mender
-from meshnode.core.change import RowOp, Table, Transaction
+from meshnode.core.change import Mended, RowOp, Table, Transaction
 from meshnode.core.mend import Examiner, Fate
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
-from meshnode.core.stamp import Stamp
+from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat, Item
 from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.gtid import GtidSet
@@ -37,6 +37,9 @@ class Mending:
         self.found = tombstones
         self.asked: dict = {}
         self.lifts: list = []
+        self.judged: list = []
+        self.looked_up: list = []
+        self.learnt: list = []
         self.graves_locked = False
         self.fate = Fate.HELD
         self.waits: dict = {}
@@ -50,10 +53,12 @@ class Mending:
         return self.waits_late
 
     async def table(self, digest: str) -> Table | None:
+        self.looked_up.append(digest)
         return self.table_of_words
 
     async def learn(self, keys: list) -> None:
         """Case does not count."""
+        self.learnt.append(len(keys))
         for table, key in keys:
             table.folds[key] = key.lower()
 
@@ -70,8 +75,14 @@ class Mending:
     async def hold_late(self, late) -> None:
         """It waits in ``meshnode.mend`` then."""
 
+    async def overtake(self, lifts: dict) -> None:
+        self.judged += lifts
+        for lift in lifts:
+            lift.fate = Fate.OVERTAKEN
+
     async def lift(self, lifts: list, fde: bytes, promised) -> None:
         self.lifts += lifts
+        self.judged += lifts
         for lift in lifts:
             lift.fate = self.fate
 
@@ -190,6 +201,47 @@ async def test_what_waits_counts_after_a_restart_however_its_key_is_spelled():
     assert [lift.above for lift in region.mending.lifts] == [Stamp(51, OWN)]
 
 
+async def test_what_waits_is_taken_over_with_one_look_a_table():
+    region = Region()
+    word = Column("word", FieldType.VARCHAR, meta=28, nullable=False, collation=255)
+    words = make_table(build_table_map(2, "shop", "w", (word, *COLUMNS[1:]), (0,)))
+    region.mending.table_of_words = words
+    keys = [bytes((1, letter)) for letter in b"abcA"]
+    region.mending.waits_late = {
+        (words.digest, key): Stamp(60 - place, OWN) for place, key in enumerate(keys)
+    }
+    region.mending.waits = {(words.digest, key): Mended(Stamp(5, OWN), ZERO, False) for key in keys}
+    await region.mender.load()
+    assert (region.mending.looked_up, region.mending.learnt) == ([words.digest], [4])
+    late = region.mender.held.late
+    assert late[words.digest, b"\x01a"] == Stamp(60, OWN) and len(late) == 3
+
+
+async def test_a_row_that_waits_has_nothing_to_do_with_what_came_before_it():
+    """Its frame was not acknowledged, so the stream is read again from a touch before it on."""
+    region = Region()
+    note = Mended(Stamp(10, OWN), Stamp(5, OWN), True)
+    region.mending.waits = {(region.table.digest, wire_key(1)): note}
+    await region.mender.load()
+    good = region.transaction(UPDATE, image(1, 4) + image(1, 5))
+    beat = region.transaction(beat=Beat(1, 100, 10, ""))
+    held = region.transaction(UPDATE, image(1, 5) + image(1, 10))
+    over = region.transaction(UPDATE, image(1, 10) + image(1, 20))
+    published = [item for item in await region.items(good, beat, held, over) if item.entries]
+    assert [bases(item) for item in published] == [[(4, True)], [(5, True)]]
+    assert region.board.counts["held"] == 1 and region.mender.held.rows == {}
+
+
+async def test_a_hot_row_is_looked_at_once_a_batch():
+    """A client that holds it makes each look wait; those written over have nothing to look for."""
+    region = Region(promised=100)
+    batch = [region.transaction(UPDATE, image(1, ts) + image(1, ts + 1)) for ts in range(10, 60)]
+    assert await region.items(*batch) == []
+    assert [lift.seen.ts for lift in region.mending.lifts] == [60]
+    assert {lift.base.ts for lift in region.mending.judged} == {10}
+    assert region.board.counts["overtaken"] == 49 and region.board.counts["held"] == 1
+
+
 async def test_a_row_that_is_held_back_has_replaced_the_delete_of_its_own_transaction():
     """A REPLACE under a clock that stepped back: peers have got the delete, not the row before."""
     region = Region()
@@ -236,7 +288,7 @@ async def test_a_lift_over_a_row_that_is_held_back_has_replaced_what_that_one_re
         assert await region.items(first) == []
     second = region.transaction(UPDATE, image(1, 10) + image(1, 12))
     assert await region.items(*((first, second) if together else (second,))) == []
-    assert [(lift.seen.ts, lift.base.ts) for lift in region.mending.lifts] == [(10, 5), (12, 5)]
+    assert [(lift.seen.ts, lift.base.ts) for lift in region.mending.judged] == [(10, 5), (12, 5)]
 
     (item,) = await region.items(region.transaction(UPDATE, image(1, 12) + image(1, 20)))
     assert bases(item) == [(5, True)]

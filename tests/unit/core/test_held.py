@@ -15,7 +15,7 @@ from core_values import (
 )
 
 from meshnode.core.change import Mended, Transaction, net_effects
-from meshnode.core.held import HeldBack, in_turn, is_hidden, turns
+from meshnode.core.held import HeldBack, in_turn, is_hidden, surely_overtaken, turns
 from meshnode.core.mend import Examined, Examiner, Fate, LateTombstone, Lift, Reason
 from meshnode.core.plain import plain
 from meshnode.core.stamp import ZERO, Stamp
@@ -83,14 +83,57 @@ def test_what_was_written_over_an_overtaken_row_is_rebased_before_it_is_lifted()
     first = examined(transaction(update(T, ((1, s(5)), (1, s(10, PEER))))))
     second = examined(transaction(update(T, ((1, s(10, PEER)), (1, s(12, PEER))))))
     third = examined(transaction(update(T, ((1, s(12, PEER)), (1, s(12, PEER))))))
-    superseded, _ = in_turn([first, second, third])
+    superseded, others = in_turn([first, second, third])
     assert turns(superseded) == [[first.lifts[K]], [second.lifts[K]]]
     assert turns([]) == []
 
+    overtaken = surely_overtaken(superseded, others)
+    assert overtaken == {first.lifts[K]: s(12, PEER)}
     first.lifts[K].fate = Fate.OVERTAKEN
     second.lifts[K].fate = None
-    HeldBack().rebase([first.lifts[K]], [second.lifts[K]])
+    HeldBack().chains((*superseded, *others)).rebase([second.lifts[K]])
     assert (second.lifts[K].base, second.lifts[K].base_row) == (s(5), True)
+
+
+def lift_of(seen, key=1):
+    return Lift(T, wire_key(key), seen, ZERO, False, Reason.PROMISE, None)
+
+
+def test_only_a_row_that_may_still_stand_there_needs_a_look():
+    """It carries the stamp of a later touch, or nobody has seen which stamp that one has."""
+    first, other = lift_of(s(10)), lift_of(s(10), key=2)
+    second, last = lift_of(s(11)), lift_of(s(12))
+    assert surely_overtaken([first, second], [other, last]) == {first: s(12), second: s(12)}
+    assert surely_overtaken([lift_of(s(12)), lift_of(s(12))], [last]) == {}
+    assert surely_overtaken([first, lift_of(s(11))], [lift_of(None)]) == {}
+    unseen = lift_of(None)
+    assert surely_overtaken([unseen, second], [last]) == {second: s(12)}
+    assert surely_overtaken([second, unseen], [last]) == {}
+
+
+class Asked(dict):
+    """Canonical forms that count how often they were asked for."""
+
+    def __init__(self):
+        self.times = 0
+
+    def __missing__(self, key):
+        self.times += 1
+        return key.upper()
+
+
+def test_the_bases_of_a_hot_key_cost_one_step_a_lift():
+    words = text_table()
+    words.folds = Asked()
+    lifts = [
+        Lift(words, wire_key("hot"), s(n + 1), s(n), True, Reason.PROMISE, None, fate=Fate.HELD)
+        for n in range(50)
+    ]
+    chains = HeldBack().chains(lifts)
+    for lift in lifts:
+        chains.rebase([lift])
+    assert {each.base for each in lifts} == {s(0)}
+    assert words.folds.times == 2 * len(lifts)
 
 
 def test_the_write_over_a_hidden_version_has_what_that_one_replaced_as_its_base():
@@ -140,13 +183,13 @@ def test_a_chain_of_hidden_versions_goes_back_to_what_peers_have():
     first = examined(transaction(update(T, ((1, s(5)), (1, s(10))))), promised=15)
     second = examined(transaction(update(T, ((1, s(10)), (1, s(11))))), promised=15)
     third = examined(transaction(update(T, ((1, s(11)), (1, s(12))))), promised=15)
-    held.rebase([first.lifts[K], second.lifts[K]], [third.lifts[K]])
+    held.chains([each.lifts[K] for each in (first, second, third)]).rebase([third.lifts[K]])
     assert [each.lifts[K].base for each in (first, second, third)] == [s(5)] * 3
     for each in (first, second, third):
         held.bases(each)
     assert held.rows[MARK].seen == s(12)
     later = examined(transaction(update(T, ((1, s(12)), (1, s(13))))), promised=15)
-    held.rebase([], [later.lifts[K]])
+    held.chains([later.lifts[K]]).rebase([later.lifts[K]])
     assert (later.lifts[K].base, later.lifts[K].base_row) == (s(5), True)
 
 
@@ -156,7 +199,7 @@ def test_a_version_below_a_later_tombstone_that_is_published_ends_the_chain():
     shown = first.lifts[K]
     shown.reason, shown.fate = Reason.TOMBSTONE, Fate.OVERTAKEN
     second = examined(transaction(update(T, ((1, s(10)), (1, s(11))))), promised=15)
-    held.rebase([shown], [second.lifts[K]])
+    held.chains([shown, second.lifts[K]]).rebase([second.lifts[K]])
     assert second.lifts[K].base == s(10)
 
 
@@ -179,10 +222,54 @@ def test_a_tombstone_that_waits_counts_until_the_table_shows_it():
     held.wait(LateTombstone(T, wire_key(1), s(51)))
     held.wait(LateTombstone(T, wire_key(1), s(41)))
     found = {K: s(20)}
-    held.raise_tombstones({T: [wire_key(1), wire_key(2)]}, found)
+    held.raise_tombstones({T: [wire_key(1), wire_key(2)]}, found, 0)
     assert found == {K: s(51)}
-    held.raise_tombstones({T: [wire_key(1)]}, {K: s(51)})
+    held.raise_tombstones({T: [wire_key(1)]}, {K: s(51)}, 0)
     assert held.late == {}
+
+
+def test_tombstones_that_wait_are_not_kept_without_end():
+    """What follows is above the promise, and so above those that it has passed."""
+    held = HeldBack(capacity=2)
+    for key in (1, 2):
+        held.wait(LateTombstone(T, wire_key(key), s(50 + key)))
+    held.raise_tombstones({}, {}, promised=51)
+    assert len(held.late) == 2, "still the bases of what is written over them"
+    held.wait(LateTombstone(T, wire_key(3), s(53)))
+    held.raise_tombstones({}, {}, promised=52)
+    assert list(held.late.values()) == [s(53)]
+
+
+def test_of_two_spellings_of_a_key_the_later_counts():
+    held = HeldBack()
+    notes = [Mended(s(ts), s(ts - 5, PEER), True) for ts in (10, 20, 15)]
+    held.load(((MARK, note) for note in notes), ((MARK, s(ts)) for ts in (51, 61, 41)))
+    assert (held.rows, held.late) == ({MARK: notes[1]}, {MARK: s(61)})
+
+
+def test_a_note_taken_over_waits_for_the_version_that_it_is_about():
+    """The stream is read again from before it: what came earlier has nothing to do with it."""
+    held = HeldBack()
+    note = Mended(s(10), s(30, PEER), True)
+    held.load([(MARK, note)], [])
+    before = transaction(update(T, ((1, s(5)), (1, s(8)))))
+    over_it = transaction(update(T, ((1, s(10)), (1, s(20)))))
+    behind = transaction(update(T, ((1, s(20)), (1, s(21)))))
+    nets = [net_effects(tx, KNOWN) for tx in (before, over_it, behind)]
+    held.raise_replaced(nets)
+    assert [each[K].replaced for each in nets] == [s(5), s(30, PEER), s(30, PEER)]
+    assert held.bases(Examined(before, nets[0], {}, {})) == {}
+    assert held.rows == {MARK: note}
+    assert held.bases(Examined(over_it, nets[1], {}, {})) == {K: note}
+    assert held.rows == {}
+
+
+def test_a_note_taken_over_counts_for_a_row_that_is_not_shown_in_full():
+    held = HeldBack()
+    held.load([(MARK, Mended(s(10), s(30, PEER), True))], [])
+    nets = net_effects(Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))]), KNOWN)
+    held.raise_replaced([nets])
+    assert nets[K].replaced == s(30, PEER)
 
 
 def test_the_next_write_may_spell_the_key_otherwise():
@@ -209,7 +296,7 @@ def test_the_next_write_may_spell_the_key_otherwise():
 
     held.wait(LateTombstone(words, wire_key("Ada"), s(51)))
     found = {}
-    held.raise_tombstones({words: [wire_key("ADA")]}, found)
+    held.raise_tombstones({words: [wire_key("ADA")]}, found, 0)
     assert found == {at(words, "ADA"): s(51)}
 
 
