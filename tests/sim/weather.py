@@ -75,7 +75,7 @@ class Weather:
             setattr(self, name, value)
         # The words join a mesh that is at work.
         self.later = bool(self.later and self.words and not self.join)
-        if self.later:
+        if self.later or self.join:
             # Init takes what is dated after the last region's start for a part of the streams.
             self.steps = 0
 
