@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -21,7 +20,7 @@ from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.effort import Effort
 from meshnode.actors.fitting import Fitting
 from meshnode.actors.intake import RUN_ROWS, Intake, Ready, TableCache, parts_of, tables_of
-from meshnode.actors.kernel import Actor, Mailbox, together
+from meshnode.actors.kernel import Actor, Mailbox, together, within
 from meshnode.actors.observer import observed
 from meshnode.actors.parking import apply_parking, apply_part
 from meshnode.actors.pauses import hold
@@ -183,11 +182,8 @@ class Applier(Actor):
     async def _wait(self, inbox: Mailbox[Ready]) -> None:
         """Wait for the next step; the server ends sessions that say nothing meanwhile."""
         while not len(inbox):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                    await inbox.wait()
-                    return
-            await self.applying.keep_alive()
+            if not await within(KEEP_ALIVE_SECONDS, inbox.wait()):
+                await self.applying.keep_alive()
 
     def _following(
         self, pending: deque[Ready], inbox: Mailbox[Ready], taken: int, effort: Effort

@@ -16,7 +16,7 @@ import orjson
 
 from meshnode import __version__
 from meshnode.actors.board import Board
-from meshnode.actors.kernel import Actor, State
+from meshnode.actors.kernel import Actor, State, within
 from meshnode.core.frontier import frontier
 from meshnode.errors import Fenced, Retry
 from meshnode.store.port import Beating, Store
@@ -60,12 +60,7 @@ class Heart(Actor):
 
     async def _claimed_soon(self) -> bool:
         """Whether the region is claimed, now or before the next beat is due."""
-        try:
-            async with asyncio.timeout(self.seconds()):
-                await self.board.claimed()
-        except TimeoutError:
-            return False
-        return True
+        return await within(self.seconds(), self.board.claimed())
 
     async def _tell_until_claimed(self) -> None:
         self.state.set("waiting", "the stream is not claimed yet: see the tailer")

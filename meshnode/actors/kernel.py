@@ -235,6 +235,16 @@ class Supervisor:
         return 0.0
 
 
+async def within(seconds: float, work: Awaitable[object]) -> bool:
+    """Whether ``work`` is done within ``seconds``; after that it is cancelled."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return False
+    return True
+
+
 async def together(*works: Coroutine[Any, Any, None]) -> None:
     """Run ``works`` side by side; when one raises, end the others and raise its error.
 

@@ -5,10 +5,8 @@ them fails, all start again from what the topic itself says was published: there
 is no other checkpoint.
 """
 
-import asyncio
-
 from meshnode.actors.board import Board, Tail
-from meshnode.actors.kernel import Actor, Mailbox, together
+from meshnode.actors.kernel import Actor, Mailbox, together, within
 from meshnode.actors.mender import Draft, Mender
 from meshnode.actors.publisher import publish
 from meshnode.actors.tailer import tail
@@ -140,7 +138,7 @@ class Origin(Actor):
             taken = self.board.observer.now()
             draft = await mender.draft(batch)
             draft.taken = taken
-            while not await _put_soon(outbox, draft):
+            while not await within(ROOM_SECONDS, outbox.put(draft, 1)):
                 # Nothing goes out for a while; the server ends sessions that say nothing.
                 await mender.mending.keep_alive()
 
@@ -197,16 +195,6 @@ class Origin(Actor):
         finally:
             await reader.close()
         return ledger
-
-
-async def _put_soon(outbox: Mailbox[Draft | Halt], draft: Draft) -> bool:
-    """Leave ``draft`` if there is room for it before long; whether there was."""
-    try:
-        async with asyncio.timeout(ROOM_SECONDS):
-            await outbox.put(draft, 1)
-    except TimeoutError:
-        return False
-    return True
 
 
 def _of_one_format(kept: list[Transaction | Halt]) -> list[Transaction]:

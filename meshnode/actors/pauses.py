@@ -8,9 +8,9 @@ only: what is under way is finished, and no lock is held while it waits.
 """
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from meshnode.actors.kernel import within
 from meshnode.store.port import Session
 from meshnode.store.values import Pause
 
@@ -48,9 +48,7 @@ class Pauses:
 
     async def changed(self, seconds: float) -> None:
         """Wait until something changes, at most so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        await within(seconds, self._changed.wait())
 
 
 async def hold(board: "Board", peer: "Region", own: str, state: "State", session: Session) -> None:
