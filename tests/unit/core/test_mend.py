@@ -7,39 +7,17 @@ from core_values import (
     at,
     delete,
     image,
-    number_table,
     transaction,
     update,
     wire_key,
     write,
 )
+from judged import KNOWN, K, T, examine, publish, s, summary
 
 from meshnode.core.change import Transaction, net_effects
-from meshnode.core.mend import Examiner, Fate, Reason, Removed, image_of, keys_to_look_up, to_item
-from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.mend import Examiner, Fate, Reason, image_of, keys_to_look_up
+from meshnode.core.stamp import ZERO
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPSERT, Beat
-
-T = number_table()
-KNOWN = {T.digest: T}
-K = at(T, 1)
-NUMBER = {T: 0}
-
-
-def s(ts, origin=OWN):
-    return Stamp(ts, origin)
-
-
-def examine(tx, tombstones=None, locked=frozenset(), promised=0):
-    examiner = Examiner(OWN, promised)
-    return examiner.examine(tx, net_effects(tx, KNOWN), tombstones or {}, locked)
-
-
-def publish(examined, tombstones=None, mended=None, removed=None):
-    return to_item(examined, tombstones or {}, mended or {}, NUMBER, removed or Removed())
-
-
-def summary(item):
-    return [(e.key, e.outcome, e.stamp, e.base, e.base_row) for e in item.entries]
 
 
 def test_a_good_update_is_published_as_it_is():

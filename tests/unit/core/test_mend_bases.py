@@ -1,34 +1,13 @@
 """Which version a lift or a published change says it has replaced."""
 
 import pytest
-from core_values import OWN, PEER, at, delete, number_table, transaction, update, wire_key, write
+from core_values import PEER, at, delete, transaction, update, wire_key, write
+from judged import K, T, examine, publish, s, summary
 
-from meshnode.core.change import Mended, net_effects
-from meshnode.core.mend import Examiner, Fate, Removed, to_item
-from meshnode.core.stamp import ZERO, Stamp
+from meshnode.core.change import Mended
+from meshnode.core.mend import Fate, Removed
+from meshnode.core.stamp import ZERO
 from meshnode.core.wire import REMOVE, UPSERT
-
-T = number_table()
-KNOWN = {T.digest: T}
-K = at(T, 1)
-NUMBER = {T: 0}
-
-
-def s(ts, origin=OWN):
-    return Stamp(ts, origin)
-
-
-def examine(tx, tombstones=None, locked=frozenset(), promised=0):
-    examiner = Examiner(OWN, promised)
-    return examiner.examine(tx, net_effects(tx, KNOWN), tombstones or {}, locked)
-
-
-def publish(examined, tombstones=None, mended=None, removed=None):
-    return to_item(examined, tombstones or {}, mended or {}, NUMBER, removed or Removed())
-
-
-def summary(item):
-    return [(e.key, e.outcome, e.stamp, e.base, e.base_row) for e in item.entries]
 
 
 @pytest.mark.parametrize(
