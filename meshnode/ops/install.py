@@ -309,8 +309,11 @@ async def _compare(
     report: Report,
 ) -> None:
     places = [install_data.Place(site.name, site.region.id, site.control) for site in sites]
+    behind = [await rejoin.reads_from_a_snapshot(site.control) for site in sites]
     for name in tables:
-        outcome = await install_data.align(places, *name, seed_from=seed_from, report=report)
+        outcome = await install_data.align(
+            places, *name, seed_from=seed_from, relies_on_streams=not any(behind), report=report
+        )
         for site in sites:
             await _note_unsettled(site, name, outcome.refused_count + outcome.held)
         if outcome.lifted:

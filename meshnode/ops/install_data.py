@@ -32,7 +32,6 @@ from meshnode.mysql.schema import (
     quoted_table,
     tombstone_table,
 )
-from meshnode.ops import rejoin
 from meshnode.ops.alignment import NO_STREAM, Action, Decision, State, decide
 from meshnode.ops.seed_records import Loss, Seat, SeedRecords, read_charsets
 
@@ -98,10 +97,13 @@ async def align(
     table: str,
     *,
     seed_from: str | None = None,
+    relies_on_streams: bool = True,
     report: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Compare one table across ``places``, which are all regions, and lift what differs."""
+    """Compare one table across all regions; lift what differs and is not left to the streams."""
     comparison = await _Comparison.open(places, schema, table, seed_from)
+    if not relies_on_streams:
+        comparison.since_us = NO_STREAM
     outcome = Outcome(overruled=comparison.records.overruled)
     low: Values | None = None
     compared = 0
@@ -142,7 +144,7 @@ class _Comparison:
         self._row_digest = row_digest
         self._name = quoted_table(table.shape.schema, table.shape.table)
         self._tombstones = tombstone_table(table.shape.schema, table.shape.table)
-        self._since_us = 0
+        self.since_us = 0
         self._seed: int | None = None
         self._held: dict[int, list[_Lift]] = {}
         self._lifters: dict[int, _Lifter] = {}
@@ -179,9 +181,7 @@ class _Comparison:
         for place, found in zip(places, tables, strict=True):
             made._lifters[place.region] = _Lifter(place, found, reader, records)
         made._seed = next((place.region for place in places if place.name == seed_from), None)
-        made._since_us = max([await _active_since(place, schema, table) for place in places])
-        if any([await rejoin.reads_from_a_snapshot(place.connection) for place in places]):
-            made._since_us = NO_STREAM
+        made.since_us = max([await _active_since(place, schema, table) for place in places])
         return made
 
     async def _everywhere(self, sql: str) -> list[list[tuple]]:
@@ -237,7 +237,7 @@ class _Comparison:
         nothing = State(None, None, None)
         for token, known in states.items():
             every = {place.region: known.get(place.region, nothing) for place in self._places}
-            decision = decide(every, self._since_us, self._seed)
+            decision = decide(every, self.since_us, self._seed)
             if decision.action is Action.REFUSE:
                 self._refuse(decision, every, next(iter(spelled[token].values())), outcome)
             elif decision.action is Action.STREAM:
