@@ -32,7 +32,7 @@ async def _delete_what_is_there(self: Applying, plan: Plan) -> None:
         )
         below = [(plan.keys[at], b"") for at, row in rows.items() if row < plan.removals[at]]
         if below:
-            await run(self.session, [Step(table, Form.DELETE_BY_KEY, below)], self.max_packet)
+            await run(self.session, [Step(table, Form.DELETE_BY_KEY, below)])
     upserts: dict = defaultdict(dict)
     for at, incoming in plan.upserts.items():
         upserts[at[0]][incoming.entry.key] = at
@@ -47,7 +47,7 @@ async def _delete_what_is_there(self: Applying, plan: Plan) -> None:
             if tomb > plan.upserts[at].entry.stamp
         ]
         if below:
-            await run(self.session, [Step(table, Form.DELETE_BY_KEY, below)], self.max_packet)
+            await run(self.session, [Step(table, Form.DELETE_BY_KEY, below)])
 
 
 MUTANTS = {

@@ -23,8 +23,8 @@ from meshnode.store.values import Definition, Fence, Progress, Unable
 class ApplierSession(Applying, StoreSession):
     """What one applier says to its server."""
 
-    def __init__(self, session: Session, lookups: Lookups, max_packet: int) -> None:
-        Applying.__init__(self, session, lookups, max_packet)
+    def __init__(self, session: Session, lookups: Lookups) -> None:
+        Applying.__init__(self, session, lookups)
 
     async def progress(self, origin: int) -> Progress | None:
         """The row of ``origin`` in ``meshnode.applied``."""
@@ -63,7 +63,7 @@ class ApplierSession(Applying, StoreSession):
 
     def prepare(self, segments: Sequence[Segment], tables: Sequence[Touched]) -> Straight:
         """The statements that `straight` will send."""
-        return Straight(segments, tables, self.lookups, self.max_packet)
+        return Straight(segments, tables, self.lookups, self.session.max_packet)
 
     async def straight(self, prepared: Straight, opening: tuple[bytes, Fence] | None) -> bool:
         """Write runs as they are, in as few packets as the server takes."""

@@ -143,9 +143,9 @@ async def set_format(session: Session, fde: bytes) -> None:
     session.format = fde
 
 
-async def run(session: Session, steps: Iterable[Step], max_packet: int) -> None:
+async def run(session: Session, steps: Iterable[Step]) -> None:
     """Write ``steps``; errors as :meth:`Session.query` raises them."""
-    for statement in statements(steps, max_packet):
+    for statement in statements(steps, session.max_packet):
         await session.query(statement)
 
 

@@ -37,10 +37,9 @@ Keys = dict[Table, dict[bytes, NetKey]]
 class Applying:
     """The statements of an apply transaction on one session."""
 
-    def __init__(self, session: Session, lookups: Lookups, max_packet: int) -> None:
+    def __init__(self, session: Session, lookups: Lookups) -> None:
         self.session = session
         self.lookups = lookups
-        self.max_packet = max_packet
         self._tombstone_maps: dict[Table, TombstoneMap] = {}
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
@@ -78,7 +77,7 @@ class Applying:
 
     async def write(self, plan: Plan) -> None:
         """Send the plan's images, then raise its tombstones."""
-        await run(self.session, plan.steps, self.max_packet)
+        await run(self.session, plan.steps)
         if not plan.tombstones:
             return
         groups: dict[Table, list[tuple[bytes, Stamp, bool]]] = defaultdict(list)

@@ -30,7 +30,7 @@ class ClaimingSession(MenderSession):
         lookups: Lookups,
         restamped: Restamped,
     ) -> None:
-        super().__init__(session, region.id, lookups, session.max_packet, restamped)
+        super().__init__(session, region.id, lookups, restamped)
         self.region = region
         self.user = user
         self.tail = tail

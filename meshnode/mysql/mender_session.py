@@ -15,10 +15,8 @@ from meshnode.mysql.store_session import StoreSession
 class MenderSession(Mending, StoreSession):
     """What the mender of region ``own`` says to its server."""
 
-    def __init__(
-        self, session: Session, own: int, lookups: Lookups, max_packet: int, restamped: Restamped
-    ) -> None:
-        Mending.__init__(self, session, own, lookups, lookups.charsets, max_packet, restamped)
+    def __init__(self, session: Session, own: int, lookups: Lookups, restamped: Restamped) -> None:
+        Mending.__init__(self, session, own, lookups, lookups.charsets, restamped)
         self.lookups = lookups
 
     async def held(self) -> dict[Marker, Mended]:

@@ -97,14 +97,12 @@ class Mending:
         own: int,
         lookup: Callable[[Table], Lookup],
         charsets: Mapping[int, str],
-        max_packet: int,
         restamped: Restamped,
     ) -> None:
         self.session = session
         self.own = own
         self.lookup = lookup
         self.charsets = charsets
-        self.max_packet = max_packet
         self.restamped = restamped
         self.tables = LocalTables(session)
 
@@ -387,4 +385,4 @@ class Mending:
             ],
         )  # fmt: skip
         step = Step(table, Form.DELETE_BY_KEY, [(late.key, b"") for late, _ in rows])
-        await run(self.session, [step], self.max_packet)
+        await run(self.session, [step])

@@ -26,8 +26,8 @@ class ResolverSession(Applying, MenderSession):
     """What the resolver of region ``own`` says to its server."""
 
     def __init__(self, session: Session, own: int, lookups: Lookups, restamped: Restamped) -> None:
-        MenderSession.__init__(self, session, own, lookups, session.max_packet, restamped)
-        Applying.__init__(self, session, lookups, session.max_packet)
+        MenderSession.__init__(self, session, own, lookups, restamped)
+        Applying.__init__(self, session, lookups)
 
     async def definitions(self) -> object:
         """A checksum over the columns of all replicated tables."""

@@ -49,9 +49,7 @@ class MysqlStore:
     async def applying(self, name: str) -> AsyncIterator[ApplierSession]:
         """A session for the applier ``name``."""
         async with self.session(name) as session:
-            yield ApplierSession(
-                session, Lookups(await read_collations(session)), session.max_packet
-            )
+            yield ApplierSession(session, Lookups(await read_collations(session)))
 
     @asynccontextmanager
     async def claiming(self, restamped: Restamped) -> AsyncIterator[ClaimingSession]:

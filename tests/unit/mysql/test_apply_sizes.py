@@ -86,7 +86,9 @@ async def test_a_statement_that_the_server_would_not_take_is_not_sent():
 async def test_tombstones_have_the_form_of_the_table_that_is_written():
     """The key's type was widened while the applier ran: the table's digest is still the same."""
     server = Server()
-    applying = Applying(Session(server, "east"), Lookups({}), 1_000_000)
+    session = Session(server, "east")
+    session.max_packet = 1_000_000
+    applying = Applying(session, Lookups({}))
     narrow, wide = table("t", FieldType.LONG), table("t", FieldType.LONGLONG)
     assert narrow.digest == wide.digest
     for form, size in ((narrow, 4), (wide, 8)):
