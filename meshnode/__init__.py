@@ -1,7 +1,6 @@
-"""meshnode: many writable MySQL regions, one data set.
+"""meshnode: many writable MySQL regions, one replicated data set.
 
-Reading order: ``docs/ARCHITECTURE.md``, ``core/stamp.py``, ``core/change.py``,
-``core/wire.py``, ``actors/tailer.py``, ``actors/applier.py``, ``node.py``.
+``docs/ARCHITECTURE.md`` has the path of a row, the order in which to read the code, and a glossary.
 """
 
 __version__ = "0.1.0"

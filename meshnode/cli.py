@@ -49,7 +49,7 @@ _EPILOG = """
 exit codes: 0 good, 1 refused, failed or not converged, 2 wrong usage, 130 Ctrl-C
 """
 
-_LAB = "meshnode.lab.commands"
+_LAB = "meshnode.lab.command_line"
 
 
 def build_parser(*, lab: bool = True) -> argparse.ArgumentParser:
@@ -66,9 +66,7 @@ def build_parser(*, lab: bool = True) -> argparse.ArgumentParser:
     for group in (node, install, observe, letters, pauses):
         group.add_parsers(commands)
     if lab:
-        module = importlib.import_module(_LAB)
-        module.add_parser(commands)
-        commands.choices["lab"].set_defaults(handler=module.run)
+        importlib.import_module(_LAB).add_parser(commands)
     else:
         commands.add_parser("lab", help="a whole mesh on this machine: servers, nodes, load")
     return parser

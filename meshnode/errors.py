@@ -1,9 +1,11 @@
-"""Every error the node can meet belongs to one of three reactions.
+"""Every error the node can meet belongs to one of five reactions.
 
 ``Retry`` is transient: the supervisor restarts the actor with backoff, for
-ever, visibly.  ``Park`` concerns one row that can never apply: it goes to
+ever, visibly.  ``RowError`` concerns one row that can never apply: it goes to
 ``meshnode.dead_letter`` and the stream goes on.  ``Halt`` stops one stream: it
-waits, says why and what to do, and loses nothing.
+waits, says why and what to do, is tried again at leisure, and loses nothing.
+``Fatal`` is the one halt that ends the process.  ``Refused`` turns a command or a
+start down; an actor that meets it is halted.
 
 Adapters translate driver errors into these and never retry themselves.
 """
@@ -35,12 +37,8 @@ class Replan(Retry):
     """The rows changed between the look and the write: roll back, look again."""
 
 
-class Park(MeshError):
-    """This row can never be applied here as the schema stands."""
-
-
-class RowError(Park):
-    """A write failed on a row: ``code`` is MySQL's number."""
+class RowError(MeshError):
+    """This row can never be applied here as the schema stands: ``code`` is MySQL's number."""
 
     def __init__(self, what: str, code: int) -> None:
         super().__init__(what)
@@ -80,4 +78,4 @@ class Fenced(Fatal):
 
 
 class Refused(MeshError):
-    """A command or a start was refused because of its input."""
+    """A command or a start was refused because of its input, or of what it found."""

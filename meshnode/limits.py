@@ -69,5 +69,5 @@ BUS_SEGMENT_BYTES = 64 * MIB
 BUS_KEEP_SECONDS = 3600.0
 """The file bus keeps a full segment at least this long, applied everywhere or not."""
 
-BUS_MAX_BYTES = 64 * 1024 * MIB
+BUS_MAX_BYTES = 16 * 1024 * MIB
 """The file bus keeps at most this much of one topic, applied everywhere or not."""

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from meshnode.accounts import secrets
 from meshnode.actors.applier import Applier
 from meshnode.actors.board import Board
-from meshnode.actors.census import Taker
+from meshnode.actors.census import CensusTaker
 from meshnode.actors.gardener import Gardener
 from meshnode.actors.heart import Heart
 from meshnode.actors.kernel import Actor, Supervisor
 from meshnode.actors.origin import Origin
 from meshnode.actors.resolver import Resolver
 from meshnode.actors.retention import Retention
-from meshnode.actors.settings import Guard
+from meshnode.actors.settings import SettingsGuard
 from meshnode.actors.watcher import Watcher
 from meshnode.bus.port import Position
 from meshnode.buses import make_bus
@@ -85,8 +85,8 @@ class Node:
             ),
             Resolver(view, store, board),
             Gardener(view, region, store, self.writer, board),
-            Taker(region, store, board),
-            Guard(store, board, lab_allowed()),
+            CensusTaker(region, store, board),
+            SettingsGuard(store, board, lab_allowed()),
             self.watcher,
         ]  # fmt: skip
         if topology.bus.kind == "kafka":

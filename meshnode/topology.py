@@ -231,9 +231,9 @@ class Bus(Struct, frozen=True):
     kind: Literal["file", "kafka"]
     dir: FilePath | None = None
     kafka: Kafka | None = None
-    segment_bytes: _whole(64 * limits.KIB, 4096 * limits.MIB, "bytes") = 64 * limits.MIB
-    min_age_seconds: _seconds(0, 31_536_000) = 3600.0
-    max_bytes: _whole(128 * limits.KIB, 2**50, "bytes") = 16_384 * limits.MIB
+    segment_bytes: _whole(64 * limits.KIB, 4096 * limits.MIB, "bytes") = limits.BUS_SEGMENT_BYTES
+    min_age_seconds: _seconds(0, 31_536_000) = limits.BUS_KEEP_SECONDS
+    max_bytes: _whole(128 * limits.KIB, 2**50, "bytes") = limits.BUS_MAX_BYTES
     wan: Wan | None = None
 
 

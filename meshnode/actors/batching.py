@@ -1,4 +1,11 @@
-"""How much of what waits is applied in one transaction."""
+"""How much of what waits is applied in one transaction.
+
+Theory of operation.  A transaction costs a few round trips whatever is in it, so a batch is as
+large as the limits allow.  It ends where the images after it could not go into the same
+transaction: before another format description, and before another form of one of its
+tables.  A huge transaction and the end of a stream stand alone.  Runs and single items are
+mixed only while they are few: together they go the long way, and the runs lose their pace.
+"""
 
 from collections.abc import Iterable
 

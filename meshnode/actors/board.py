@@ -68,7 +68,8 @@ class Census:
 class Board:
     """Facts shared by the actors of one node; ``own`` is its region's id.
 
-    ``epoch``: the claim this process holds, 0 before the first;
+    ``epoch``: the claim this process holds, 0 before the first; ``apply_epoch``: its first one,
+    under which it applies, and which the rows of ``applied`` have until a successor starts;
     ``raising``: it is being replaced at this moment.  ``epochs``: those that this process
     found and tried to set (:func:`meshnode.actors.takeover.raise_epoch`).  ``promised``:
     the highest frontier ever written to the heartbeat row.  ``threads``: server threads of
@@ -83,6 +84,7 @@ class Board:
 
     own: int
     epoch: int = 0
+    apply_epoch: int = 0
     raising: bool = False
     epochs: set[int] = field(default_factory=set)
     incarnation: int = 0

@@ -22,7 +22,7 @@ ESTIMATE_EVERY = 30
 """Rounds between two looks at MySQL's estimates of the tombstones."""
 
 
-class Taker(Actor):
+class CensusTaker(Actor):
     """Takes the census of ``region``; shown as ``census``."""
 
     def __init__(self, region: Region, store: Store, board: Board) -> None:

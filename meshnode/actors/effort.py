@@ -1,4 +1,19 @@
-"""What earlier tries at a batch have taught: how the next one is made."""
+"""What earlier tries at a batch have taught: how the next one is made.
+
+Theory of operation.  Most batches go in at once, as they came; what costs more is only done when
+something was in the way, and forgotten with the batch.  Each flag is one more step from cheap
+and hopeful to slow and certain:
+
+- ``deep``: read the tombstone of every key, not only of those that are removed.  After a
+  surprise, for the plan was made without knowing of something.
+- ``wait``: wait for locked rows for a while, not at all otherwise.  Only a single item does.
+- ``split``: write an item's outcomes as all deletes, then all writes, whatever its origin did:
+  one row may hold the unique value that another one of the item needs.
+- ``park``: find the rows of a single item that cannot stand here, and put them aside.
+- ``aside``: count rows that are locked among these.  Who holds them may be away for hours.
+
+``items`` bounds the next batch: halved by trouble, doubled by every success.
+"""
 
 from meshnode import limits
 
@@ -7,7 +22,10 @@ SHORT_OF_PATIENCE_SECONDS = 60.0
 
 
 class Effort:
-    """How the present batch is tried: what earlier tries have taught."""
+    """How the present batch is tried.
+
+    ``surprises`` and ``duplicates`` count what it has met; ``pause``: seconds until the next try.
+    """
 
     def __init__(self) -> None:
         self.items = 1_000_000
@@ -39,4 +57,5 @@ class Effort:
             self._impatient_until = now + SHORT_OF_PATIENCE_SECONDS
 
     def grow(self) -> None:
+        """The next batch may be twice as large."""
         self.items = min(self.items * 2, 1_000_000)

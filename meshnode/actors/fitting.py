@@ -1,4 +1,12 @@
-"""Which of a stream's tables may be written here, and how."""
+"""Which of a stream's tables may be written here, and how.
+
+Theory of operation.  Images are written as the origin logged them, column by column, so a table
+must be the same in both regions, or have more columns here, behind the origin's last one
+and with literal defaults (it is ``wide`` then: what is written to it is filled up).  The
+comparison (`meshnode.core.shape`) is made once for each form of a table and again
+when the tailer has seen a statement that may have changed a definition here.  What does not fit
+halts the stream, which goes on by itself when the definitions have been brought together.
+"""
 
 from collections.abc import Iterable
 
@@ -7,7 +15,7 @@ from meshnode.actors.watcher import View
 from meshnode.core.change import Table
 from meshnode.core.shape import Shape, Unfit, Wider, compare
 from meshnode.errors import Halt
-from meshnode.store.port import Applying
+from meshnode.store.port import Writing
 from meshnode.store.values import Definition
 
 
@@ -17,8 +25,8 @@ class Fitting:
     ``wide`` holds the tables that have more columns here than at the origin.
     """
 
-    def __init__(self, applying: Applying, view: View, board: Board) -> None:
-        self.applying = applying
+    def __init__(self, session: Writing, view: View, board: Board) -> None:
+        self.session = session
         self.view = view
         self.board = board
         self.wide: set[Table] = set()
@@ -42,7 +50,7 @@ class Fitting:
                 f"the stream writes table {table.title}, which the topology does not replicate",
                 "compare the topology files of the regions (`meshnode status` shows digests)",
             )
-        local = await self.applying.definition(table)
+        local = await self.session.definition(table)
         if not local.replicated:
             raise Halt(
                 f"table {table.title} is not replicated here yet",
@@ -57,8 +65,8 @@ class Fitting:
         if isinstance(fit, Unfit):
             raise Halt(
                 f"the definitions differ: {fit.reason}",
-                "docs/OPERATING.md, 'Changing a table': bring the definitions together; "
-                "the stream then goes on by itself",
+                "give the table here the definition that these rows were written with; the stream "
+                "then goes on by itself (docs/OPERATING.md, 'Changing a table')",
             )
         if isinstance(fit, Wider):
             self._require_wider(table, local, local.shape, fit)

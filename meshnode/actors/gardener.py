@@ -6,16 +6,20 @@ published stream.  A parked row holds its origin's promise down.
 """
 
 import asyncio
+import logging
 import time
+from collections.abc import Sequence
 
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
 from meshnode.actors.watcher import View
-from meshnode.bus.port import BusWriter, TopicRewritten
+from meshnode.bus.port import BusWriter, Position, Retained, TopicRewritten
 from meshnode.core.frontier import gc_limit
 from meshnode.faultpoints import fault
 from meshnode.store.port import Gardening, Store
 from meshnode.topology import Region
+
+log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 10.0
 CHUNK_ROWS = 1000
@@ -97,13 +101,31 @@ class Gardener(Actor):
         """
         if self.board.raising or not self.board.tail.position:
             return
-        members = [peer.id for peer in self.view.now.peers(self.region.name)]
-        applied = [self.board.acknowledged.get(member) for member in members]
+        members = self.view.now.peers(self.region.name)
+        applied: list[Position | None] = [self.board.acknowledged.get(peer.id) for peer in members]
         if applied:
             applied.append(self.board.noted or None)
         try:
-            await self.writer.retain(applied, time.time())
+            retained = await self.writer.retain(applied, time.time())
         except TopicRewritten:
             # Said before this region was seeded again, of its former topic.  Were it
             # this topic that is not what it was, the claim would have found out.
-            await self.writer.retain([None], time.time())
+            members = []
+            retained = await self.writer.retain([None], time.time())
+        self._tell_lost(retained, members)
+
+    def _tell_lost(self, retained: Retained, members: Sequence[Region]) -> None:
+        """Say so when the bus had to forget what some of ``members`` have not said to have."""
+        if not retained.lost_bytes:
+            return
+        self.board.counts["retention_lost_bytes"] += retained.lost_bytes
+        behind = [members[number].name for number in retained.behind if number < len(members)]
+        log.warning(
+            "the topic of region %s has reached [bus] max_bytes: %d bytes are deleted that %s had"
+            " not said to have applied; remedy: whoever then halts with 'retention passed' must be"
+            " re-seeded (docs/OPERATING.md, 'A region that must be re-seeded'); raise max_bytes to"
+            " allow for longer absence",
+            self.region.name,
+            retained.lost_bytes,
+            ", ".join(behind) or "some region",
+        )

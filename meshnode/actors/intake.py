@@ -7,8 +7,8 @@ only the place is kept: it is handed on when its last part has been seen, and re
 again while it is applied.
 """
 
-from asyncio import sleep as pause
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import msgspec
 
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import FIRST_PAUSE, LONGEST_PAUSE, Mailbox, State
+from meshnode.actors.patience import PatientReader
 from meshnode.bus.port import BusReader, Position, Record
 from meshnode.core.change import Table
 from meshnode.core.check import Incoming, Scanned, check, scan
@@ -23,8 +24,7 @@ from meshnode.core.ledger import Ledger
 from meshnode.core.runs import Segment, eligible, prove
 from meshnode.core.wire import PART, TRANSACTION, Frame, Item, Sender, decode
 from meshnode.errors import Halt, Retry
-from meshnode.mysql.maps import make_table
-from meshnode.store.values import Mark
+from meshnode.store.values import Mark, Progress
 
 READ_BYTES = 1024 * 1024
 ITEM_WEIGHT = 300
@@ -91,53 +91,65 @@ class Report(msgspec.Struct):
     applied: dict[str, tuple[int, int, str, int]] = {}
 
 
-class TableCache:
-    """Tables of one stream by their table map, so that equal maps are one table."""
+class PeerStream:
+    """A peer's stream as everybody reads it who reads it: whose it is, and what its frames mean.
 
-    def __init__(self) -> None:
+    ``table_of`` makes a table of a table map's body; equal maps are one table.
+    """
+
+    def __init__(
+        self, sender: Sender, incarnation: int, table_of: Callable[[bytes], Table]
+    ) -> None:
+        self.sender = sender
+        self.incarnation = incarnation
+        self._table_of = table_of
         self._tables: dict[bytes, Table] = {}
 
-    def of(self, frame: Frame) -> list[Table]:
+    def tables(self, frame: Frame) -> list[Table]:
         """The frame's tables, in its order."""
         found = []
         for body in frame.tables:
+            # Equal but for the id that the origin's server had given it.
             table = self._tables.get(body[6:])
             if table is None:
-                table = self._tables[body[6:]] = make_table(body)
+                table = self._tables[body[6:]] = self._table_of(body)
             found.append(table)
         return found
 
+    def ledger(self, seq: int, epoch: int) -> Ledger:
+        """Judges the frames behind item ``seq``, of claims from ``epoch`` on."""
+        return Ledger(self.sender.name, self.incarnation, seq, epoch)
+
 
 class Intake:
-    """Reads one stream from ``position`` into ``outbox``.
+    """Reads ``stream`` from where ``stored`` says into ``outbox``.
 
-    ``state`` is the applier's: it shows why nothing is read (``failing``).
+    ``state`` is the applier's: it shows why nothing is read (``failing``).  A run of ``run_rows``
+    rows is long enough.
     """
 
     def __init__(
         self,
+        stream: PeerStream,
         reader: BusReader,
-        sender: Sender,
-        ledger: Ledger,
-        position: Position,
-        cache: TableCache,
+        stored: Progress,
         outbox: Mailbox[Ready],
         board: Board,
         state: State,
     ) -> None:
+        self.stream = stream
+        self.sender = stream.sender
         self.reader = reader
-        self.sender = sender
-        self.ledger = ledger
-        self.position = position
-        self.cache = cache
+        self.ledger = stream.ledger(stored.seq, stored.stream_epoch)
+        self.position = stored.position
         self.outbox = outbox
         self.board = board
         self.state = state
         self.failing = False
         self.run_rows = RUN_ROWS
         self.open: Huge | None = None
-        self.heard_us = self.heard_beat = 0
-        self.frontier = 0
+        self.heard_us, self.heard_beat = stored.heard_us, stored.heard_beat
+        self.frontier = stored.frontier
 
     async def run(self) -> None:
         """Read until the ledger, the bus or the check of an item refuses to go on.
@@ -170,7 +182,7 @@ class Intake:
                 self.failing = True
                 reason = f"the stream of {self.sender.name} cannot be read: {error.what}"
                 self.state.set("retrying", reason, error.remedy)
-                await pause(wait)
+                await asyncio.sleep(wait)
                 wait = min(2 * wait, LONGEST_PAUSE)
             else:
                 if self.failing:
@@ -190,7 +202,7 @@ class Intake:
             return
         if not items:
             return
-        page = Page(record, content.fde, self.cache.of(content), items[-1].seq)
+        page = Page(record, content.fde, self.stream.tables(content), items[-1].seq)
         self.board.peer(self.sender.region).observer.received(items, page.tables)
         stretch: list[Item] = []
         rows = 0
@@ -228,7 +240,7 @@ class Intake:
         )
         await self.outbox.put(ready, size + ITEM_WEIGHT * len(items))
         # The applier may have an answer of its server to take.
-        await pause(0)
+        await asyncio.sleep(0)
 
     async def _single(self, item: Item, page: Page) -> None:
         if item.beat is not None:
@@ -308,17 +320,17 @@ def tables_of(item: Item, tables: list[Table]) -> list[Table]:
 
 
 async def parts_of(
-    huge: Huge, reader: BusReader, sender: Sender, cache: TableCache, incarnation: int
+    huge: Huge, stream: PeerStream, reader: PatientReader
 ) -> AsyncIterator[tuple[Item, list[Table]]]:
     """The parts of ``huge``, read again one record at a time and judged again by a ledger."""
-    ledger = Ledger(sender.name, incarnation, huge.first - 1, huge.epoch)
+    ledger = stream.ledger(huge.first - 1, huge.epoch)
     position = huge.position
     while True:
         for record in await reader.read(position, READ_BYTES):
             position = record.after
-            content = decode(record.payload, sender)
+            content = decode(record.payload, stream.sender)
             items = ledger.take(content)
-            tables = cache.of(content) if isinstance(content, Frame) and items else []
+            tables = stream.tables(content) if isinstance(content, Frame) and items else []
             for item in items:
                 yield item, tables
                 if item.seq == huge.last:

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from meshnode.errors import Fatal, Fenced, Halt, MeshError, Park, Refused, Retry
+from meshnode.errors import Fatal, Fenced, Halt, MeshError, Refused, Retry, RowError
 
 log = logging.getLogger("meshnode")
 
@@ -220,7 +220,7 @@ class Supervisor:
 
     def _note(self, state: State, error: BaseException, settled: bool) -> float:
         """Show ``error``; the least pause before the next try."""
-        if isinstance(error, Halt | Refused | Park):
+        if isinstance(error, Halt | Refused | RowError):
             if state.halted(error.what, error.remedy, again=not settled):
                 log.error("%s halted: %s", state.name, error)
             return HALT_PAUSE

@@ -21,6 +21,7 @@ from meshnode.core.change import (
     net_effects,
     tombstones_of,
 )
+from meshnode.core.gtid import GtidSet
 from meshnode.core.held import HeldBack, in_turn, surely_overtaken, turns
 from meshnode.core.mend import (
     Examined,
@@ -34,7 +35,6 @@ from meshnode.core.mend import (
 from meshnode.core.plain import Plain, plain, plain_item
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, Item
-from meshnode.mysql.gtid import GtidSet
 from meshnode.store.port import Mending
 
 

@@ -20,12 +20,12 @@ from meshnode.actors.takeover import (
 from meshnode.actors.watcher import View
 from meshnode.bus.port import Bus, BusWriter, Position
 from meshnode.core.change import Transaction
+from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
 from meshnode.core.wire import Sender
-from meshnode.errors import Fenced, Halt, Retry, Stopped
+from meshnode.errors import Fenced, Retry, Stopped
 from meshnode.faultpoints import fault
-from meshnode.mysql.gtid import GtidSet
 from meshnode.store.port import Claiming, Store
 from meshnode.store.values import Decisions, Log, Member
 from meshnode.topology import Region
@@ -105,8 +105,8 @@ class Origin(Actor):
 
     async def _publish(self, log: Log, mender: Mender, ledger: Ledger, member: Member) -> None:
         """Pass on what is logged until something fails."""
-        transactions: Mailbox[Transaction | Halt] = Mailbox(self._transactions_bytes())
-        drafts: Mailbox[Draft | Halt] = Mailbox(DRAFTS_WAITING)
+        transactions: Mailbox[Transaction | Exception] = Mailbox(self._transactions_bytes())
+        drafts: Mailbox[Draft | Exception] = Mailbox(DRAFTS_WAITING)
         self.board.queues.update({("transactions", ""): transactions, ("drafts", ""): drafts})
         self.running()
         await together(
@@ -116,9 +116,12 @@ class Origin(Actor):
         )
 
     async def _mend(
-        self, mender: Mender, inbox: Mailbox[Transaction | Halt], outbox: Mailbox[Draft | Halt]
+        self,
+        mender: Mender,
+        inbox: Mailbox[Transaction | Exception],
+        outbox: Mailbox[Draft | Exception],
     ) -> None:
-        kept: list[Transaction | Halt] = []
+        kept: list[Transaction | Exception] = []
         while True:
             if not kept:
                 await inbox.wait()
@@ -129,7 +132,7 @@ class Origin(Actor):
                 await inbox.gather(target)
                 kept = inbox.take(target)
             first = kept[0]
-            if isinstance(first, Halt):
+            if isinstance(first, Exception):
                 await outbox.put(first, 1)
                 return
             batch = _of_one_format(kept)
@@ -158,6 +161,7 @@ class Origin(Actor):
         member = await session.member()
         if member.epoch != epoch:
             raise Retry(f"another process of {self.region.name} is starting at this moment")
+        board.apply_epoch = board.apply_epoch or epoch
         board.epoch, board.incarnation = epoch, member.incarnation
         await self.writer.open(OPEN_SECONDS)
         # From here on nobody knows whether a claim of this epoch stands in the topic.
@@ -197,11 +201,11 @@ class Origin(Actor):
         return ledger
 
 
-def _of_one_format(kept: list[Transaction | Halt]) -> list[Transaction]:
+def _of_one_format(kept: list[Transaction | Exception]) -> list[Transaction]:
     """The first transactions that follow one format description."""
     batch: list[Transaction] = []
     for tx in kept:
-        if isinstance(tx, Halt) or (batch and tx.format != batch[0].format):
+        if isinstance(tx, Exception) or (batch and tx.format != batch[0].format):
             break
         batch.append(tx)
     return batch

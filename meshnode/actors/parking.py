@@ -13,52 +13,49 @@ parts before it is undone: their rows went in, in the order of the source.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from meshnode.actors.effort import Effort
 from meshnode.actors.tally import Tally
+from meshnode.actors.writing import PeerWriter
 from meshnode.core.check import Incoming
-from meshnode.core.plan import Plan, Work, make_plan
+from meshnode.core.plan import Plan, Work
 from meshnode.errors import Busy, MeshError, RowError
 from meshnode.store.values import Unable
 
-if TYPE_CHECKING:
-    from meshnode.actors.applier import Applier
-    from meshnode.actors.effort import Effort
-
 
 async def apply_part(
-    applier: "Applier", work: Work, effort: "Effort", format_bytes: bytes, tally: Tally
+    writer: PeerWriter, work: Work, effort: Effort, format_bytes: bytes, tally: Tally
 ) -> None:
     """Apply one part of a huge transaction in the open transaction; park what cannot.
 
     Most parts have no such row, so each is first tried as a whole.
     """
-    await applier.applying.save("part")
+    await writer.session.save("part")
     try:
-        plan = await applier.write([work], effort)
+        plan = await writer.write([work], deep=effort.deep, wait=effort.wait, split=effort.split)
     except (RowError, Busy) as error:
         if isinstance(error, Busy) and not effort.aside:
             raise
-        await applier.applying.back_to("part")
-        await apply_parking(applier, work, effort, format_bytes, tally)
+        await writer.session.back_to("part")
+        await apply_parking(writer, work, effort, format_bytes, tally)
     else:
         tally.add(plan)
 
 
 async def apply_parking(
-    applier: "Applier", work: Work, effort: "Effort", format_bytes: bytes, tally: Tally
+    writer: PeerWriter, work: Work, effort: Effort, format_bytes: bytes, tally: Tally
 ) -> None:
     """Apply what can be applied of ``work`` in the open transaction; park the rest.
 
     ``format_bytes`` is the format description that the images follow.
     """
-    parked = await _unable(applier, work, tally, effort.aside)
+    parked = await _unable(writer, work, tally, effort.aside)
     for _, error in parked:
         tally.counts["parked" if isinstance(error, RowError) else "set_aside"] += 1
-    await applier.applying.park(parked, work.item, applier.peer.id, format_bytes)
+    await writer.session.park(parked, work.item, writer.peer.id, format_bytes)
 
 
-async def _unable(applier: "Applier", work: Work, tally: Tally, aside: bool) -> list[Unable]:
+async def _unable(writer: PeerWriter, work: Work, tally: Tally, aside: bool) -> list[Unable]:
     """Apply what can be applied of ``work``; the outcomes that cannot, each with its error.
 
     With ``aside`` these include rows that somebody else holds locked, which are not waited for.
@@ -67,11 +64,11 @@ async def _unable(applier: "Applier", work: Work, tally: Tally, aside: bool) -> 
     held: what met a duplicate is tried again, together, as long as that helps.
     """
     parked: list[Unable] = []
-    await _attempt(applier, work, work.incoming, parked, tally, aside)
+    await _attempt(writer, work, work.incoming, parked, tally, aside)
     while True:
         again = [incoming for incoming, error in parked if _duplicate(error)]
         left = [each for each in parked if not _duplicate(each[1])]
-        await _attempt(applier, work, again, left, tally, aside)
+        await _attempt(writer, work, again, left, tally, aside)
         if len(left) == len(parked):
             return parked
         parked = left
@@ -82,7 +79,7 @@ def _duplicate(error: MeshError) -> bool:
 
 
 async def _attempt(
-    applier: "Applier",
+    writer: PeerWriter,
     work: Work,
     incoming: Sequence[Incoming],
     parked: list[Unable],
@@ -93,33 +90,25 @@ async def _attempt(
     if not incoming:
         return
     name = f"p{len(incoming)}"
-    await applier.applying.save(name)
+    await writer.session.save(name)
     try:
-        plan = await _outcomes(applier, work, incoming, wait=not aside)
+        plan = await _outcomes(writer, work, incoming, wait=not aside)
     except (RowError, Busy) as error:
         if isinstance(error, Busy) and not aside:
             raise
-        await applier.applying.back_to(name)
+        await writer.session.back_to(name)
         if len(incoming) == 1:
             parked.append(Unable(incoming[0], error))
             return
         middle = len(incoming) // 2
-        await _attempt(applier, work, incoming[:middle], parked, tally, aside)
-        await _attempt(applier, work, incoming[middle:], parked, tally, aside)
+        await _attempt(writer, work, incoming[:middle], parked, tally, aside)
+        await _attempt(writer, work, incoming[middle:], parked, tally, aside)
     else:
         tally.add(plan)
 
 
 async def _outcomes(
-    applier: "Applier", work: Work, incoming: Sequence[Incoming], wait: bool
+    writer: PeerWriter, work: Work, incoming: Sequence[Incoming], wait: bool
 ) -> Plan:
-    applying = applier.applying
     part = Work(work.item, work.scanned, list(incoming))
-    state = await applying.lock([part], deep=True, wait=wait)
-    plan = make_plan([part], state, applier.board.ancestry, applier.fitting.wide, split=True)
-    applier.progress.observer.decided()
-    images = await applying.standing(plan)
-    await applying.write(plan)
-    await applying.look(plan)
-    await applying.record(plan, images, applier.peer.id)
-    return plan
+    return await writer.write([part], deep=True, wait=wait, split=True)

@@ -1,4 +1,13 @@
-"""The publisher: counts items, appends frames, and remembers where the topic ends."""
+"""The publisher: counts items, appends frames, and remembers where the topic ends.
+
+Theory of operation.  Here a draft of the mender becomes a frame, and its items get their numbers:
+one count for the region's stream, without gaps, kept in a ledger that was folded from the
+topic at the takeover.  The topic is the only checkpoint of what was published, so
+nothing is written elsewhere; an `append` that fails leaves open whether the frame is there, and
+the origin starts again, reads the topic's end and counts on from what it finds.  One
+frame is under way at a time.  The tail on the board, which the heart stores as a
+shortcut to that end, moves only with whole transactions: it is never in the middle of parts.
+"""
 
 from meshnode import limits
 from meshnode.actors.board import Board, Tail
@@ -7,24 +16,28 @@ from meshnode.actors.mender import Draft
 from meshnode.bus.port import BusWriter
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Frame, encode
-from meshnode.errors import Halt, Stopped
+from meshnode.errors import Stopped
 from meshnode.faultpoints import fault
 from meshnode.store.values import Member
 
 
 async def publish(
-    writer: BusWriter, inbox: Mailbox[Draft | Halt], ledger: Ledger, member: Member, board: Board
+    writer: BusWriter,
+    inbox: Mailbox[Draft | Exception],
+    ledger: Ledger,
+    member: Member,
+    board: Board,
 ) -> None:
     """Append a frame for each draft, for ever; ``ledger`` says where the count stands.
 
     A draft without items is not appended: its resume position travels with the
-    next one, at the latest with the next heartbeat.  A :class:`Halt` in place of a draft
+    next one, at the latest with the next heartbeat.  An error in place of a draft
     is raised: all that was read before it is published.
     """
     while True:
         await inbox.wait()
         for draft in inbox.take(1):
-            if isinstance(draft, Halt):
+            if isinstance(draft, Exception):
                 raise draft
             if not draft.items:
                 continue

@@ -29,7 +29,7 @@ NAMES = tuple(setting.variable for setting in SETTINGS)
 log = logging.getLogger("meshnode")
 
 
-class Guard(Actor):
+class SettingsGuard(Actor):
     """Watches the settings of the region's server; shown as ``settings``.
 
     With ``lab`` missing durability is only logged.

@@ -12,17 +12,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import is_
-from typing import TYPE_CHECKING
 
 from meshnode.actors.intake import Ready
 from meshnode.actors.tally import Tally
+from meshnode.actors.writing import PeerWriter
 from meshnode.core.change import Table
 from meshnode.core.runs import Segment, eligible, prove, touched
 from meshnode.core.wire import UPDATE, Item
 from meshnode.errors import Halt, Replan, Retry, RowError
-
-if TYPE_CHECKING:
-    from meshnode.actors.applier import Applier
+from meshnode.faultpoints import fault, sending
 
 LEAST_ROWS = 50
 """A batch of fewer rows saves nothing."""
@@ -32,10 +30,10 @@ LONGEST_DETOUR = 64
 
 
 class StraightWay:
-    """Takes the batches of ``applier`` straight where that is possible."""
+    """Takes batches straight where that is possible."""
 
-    def __init__(self, applier: "Applier") -> None:
-        self.applier = applier
+    def __init__(self, writer: PeerWriter) -> None:
+        self.writer = writer
         self._detour = 0
         self._left = 0
         self._ahead: _Prepared | None = None
@@ -51,28 +49,28 @@ class StraightWay:
         prepared = self._prepared(batch)
         if prepared is None:
             return False
-        applier = self.applier
+        writer = self.writer
         segments = prepared.segments
-        await applier.fitting.require(dict.fromkeys(segment.table for segment in segments))
+        await writer.fitting.require(dict.fromkeys(segment.table for segment in segments))
         if self._unfit(segments):
             return False
         asyncio.get_running_loop().call_soon(self._prepare_ahead, following)
         try:
-            applier.progress.observer.begun(batch)
-            applier.progress.observer.decided()
+            writer.progress.observer.begun(batch)
+            writer.progress.observer.decided()
             done = await self._write(batch, prepared.statements)
         except (Retry, RowError):
-            await applier.applying.rollback()
-            if applier.applying.closed:
+            await writer.session.rollback()
+            if writer.session.closed:
                 raise
             done = False
         if done:
             self._detour = 0
             tally = Tally(sum(len(ready.items) for ready in batch))
             tally.add_straight(segments)
-            tally.settle(applier.board, applier.progress)
+            tally.settle(writer.board, writer.progress)
         else:
-            applier.board.counts["detours"] += 1
+            writer.board.counts["detours"] += 1
             self._left = self._detour = min(2 * self._detour + 1, LONGEST_DETOUR)
             self._ahead = None
         return done
@@ -86,14 +84,15 @@ class StraightWay:
         statements = self._statements(segments) if segments else None
         if segments is None or statements is None or self._unfit(segments):
             return []
-        applying = self.applier.applying
-        await applying.save("part")
+        session = self.writer.session
+        await session.save("part")
         try:
-            await applying.straight(statements, None)
+            await session.straight(statements, None)
         except (Replan, RowError):
-            await applying.back_to("part")
-            self.applier.board.counts["detours"] += 1
+            await session.back_to("part")
+            self.writer.board.counts["detours"] += 1
             return []
+        fault("straight.part")
         return segments
 
     def _prepared(self, batch: Sequence[Ready]) -> "_Prepared | None":
@@ -118,25 +117,27 @@ class StraightWay:
         if tables is None:
             return None
         try:
-            return self.applier.applying.prepare(segments, tables)
+            return self.writer.session.prepare(segments, tables)
         except (RowError, Halt):
             # The long way says what is wrong.
             return None
 
     def _unfit(self, segments: list[Segment]) -> bool:
         """Whether tables have more columns here, which an update would leave as they are."""
-        wide = self.applier.fitting.wide
+        wide = self.writer.fitting.wide
         return any(each.table in wide and each.kind == UPDATE for each in segments)
 
     async def _write(self, batch: Sequence[Ready], statements: object) -> bool:
-        applier = self.applier
+        writer = self.writer
         format_bytes = next(ready.format for ready in batch if ready.format)
-        opening = format_bytes, applier.fence(batch)
-        if not await applier.applying.straight(statements, opening):
+        opening = format_bytes, writer.fence(batch)
+        if not await writer.session.straight(statements, opening):
             # The long way finds out why.
-            await applier.applying.rollback()
+            await writer.session.rollback()
             return False
-        await applier.applying.commit()
+        fault("straight.written")
+        await sending("straight.commit.sent", writer.session.commit())
+        fault("straight.committed")
         return True
 
 

@@ -7,31 +7,36 @@ which fences every apply of the predecessor; append a claim with that epoch,
 which makes every later frame of the predecessor void; then read forward to the
 own claim and go on after the last item that counts; and last compare with what
 the server has executed and purged.
+
+A process claims its stream again whenever its origin side starts anew.  Then only ``member``
+is raised: the rows of ``applied`` tell processes apart, not their claims.
 """
 
 from collections.abc import Sequence
 
 from meshnode.bus.port import ORIGIN, BusReader, BusWriter, Position
+from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Claim, Sender, decode, encode
 from meshnode.errors import Fenced, Refused
-from meshnode.mysql.gtid import GtidSet
 from meshnode.store.port import Claiming
 from meshnode.store.values import History, Joined, Member
 
 READ_BYTES = 4 * 1024 * 1024
 
 
-async def raise_epoch(session: Claiming, kill: bool, ours: set[int]) -> int:
-    """Fence the predecessor; the new epoch.
+async def raise_epoch(session: Claiming, first: bool, ours: set[int]) -> int:
+    """Fence whoever wrote before; the new epoch.
 
-    ``ours`` has the epochs that this process found and tried to set, and gets the new
-    one; it is empty before the first try.  Later another epoch is that of a successor,
-    whose start killed this process's sessions: raising it once more would fence the
-    successor.  Raises Fenced then.
+    ``ours`` has the epochs that this process may have set, and those that it found there,
+    and gets the new one; it is empty before the first try.  Later another epoch is that of a
+    successor, whose start killed this process's sessions: raising it once more would fence
+    the successor.  Raises Fenced then.
 
-    With ``kill`` the account's other sessions are killed first, so that none of them
-    holds the rows; what they had not committed is rolled back by the server.
+    With ``first``, that of a process, the account's other sessions are killed before, so that none
+    of them holds the rows (what they had not committed is rolled back by the server), and their
+    applies are fenced.  Later claims are about what the own origin side wrote: the own appliers
+    go on, and none waits for a long transaction of theirs.
     """
 
     def found(epoch: int) -> None:
@@ -40,12 +45,15 @@ async def raise_epoch(session: Claiming, kill: bool, ours: set[int]) -> int:
                 f"{session.server}: another process has raised the epoch to {epoch}",
                 "run one node for each region",
             )
-        # The answer to the COMMIT may be lost: both are ours then.
-        ours.update((epoch, epoch + 1))
 
-    if kill:
+    def committing(epoch: int) -> None:
+        # The answer to the COMMIT may be lost: both are ours then.  Before, what fails is rolled
+        # back for certain, and the next one to set this epoch may be a successor.
+        ours.update((epoch - 1, epoch))
+
+    if first:
         await session.end_others()
-    return await session.raise_epoch(found)
+    return await session.raise_epoch(first, found, committing)
 
 
 async def append_claim(writer: BusWriter, member: Member) -> Position:

@@ -6,6 +6,7 @@ records of later conflicts are made from.
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from meshnode import limits
 from meshnode.actors.board import Board, PeerProgress
@@ -16,7 +17,10 @@ from meshnode.core.stamp import Stamp
 
 
 class Tally:
-    """The sums of one transaction's plans; of ``written`` as much as the ancestry keeps."""
+    """The sums of one transaction's plans; of what was written as much as the ancestry keeps.
+
+    Of runs these are the columns: their images are let go of.
+    """
 
     def __init__(self, transactions: int = 0) -> None:
         self.counts: Counter[str] = Counter(applied_transactions=transactions)
@@ -39,7 +43,8 @@ class Tally:
         rows = sum(len(segment.keys) for segment in segments)
         self.counts["applied_rows"] += rows
         self.counts["applied_straight"] += rows
-        self.straight.extend(segments)
+        # A huge transaction lasts for long, and its rows may be large.
+        self.straight.extend(replace(segment, rows=b"") for segment in segments)
         kept = sum(len(segment.keys) for segment in self.straight)
         while kept > limits.BASES_KEPT and len(self.straight) > 1:
             kept -= len(self.straight.popleft().keys)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from meshnode.bus.port import BusBroken, Position
-from meshnode.errors import MeshError, Refused
+from meshnode.errors import Halt, MeshError
 from meshnode.limits import FRAME_MAX_BYTES
 
 Send = Callable[[list[bytes]], Awaitable[list[Position]]]
@@ -33,12 +33,16 @@ class Appends:
     async def put(self, payloads: Sequence[bytes]) -> list[Position]:
         """Append ``payloads`` in order; the position after each.
 
-        Errors: what ``send`` raises, `BusBroken` for what is no error of the mesh, `Refused` for a
-        record that is too long.
+        Errors: what ``send`` raises, `BusBroken` for what is no error of the mesh, `Halt` for a
+        record that is too long for any reader: none of ``payloads`` is appended then.
         """
         for payload in payloads:
             if len(payload) > FRAME_MAX_BYTES:
-                raise Refused(f"a record of {len(payload)} bytes is over {FRAME_MAX_BYTES}")
+                raise Halt(
+                    f"{self._topic}: a record of {len(payload)} bytes is longer than a reader"
+                    f" takes ({FRAME_MAX_BYTES} bytes)",
+                    "the publisher halts before such a record: report this with the log",
+                )
         if self._failure is not None:
             raise self._failure
         if not payloads:

@@ -329,10 +329,11 @@ class TopicLog:
         A segment may go when a newer one holds a frame, so the newest frame
         stays. Its age counts from when the next segment was made.
         """
-        done = self._applied_by_all(applied)
+        offsets = self._offsets(applied)
+        done = min(offsets, default=0)
         bases = list_segments(self.directory)
         ends = [*bases[1:], self._place.end]
-        kept = self._place.end - bases[0]
+        first, kept = bases[0], self._place.end - bases[0]
         dropped = lost = 0
         for base, end in zip(bases, ends, strict=True):
             if end >= self._place.end:
@@ -344,19 +345,19 @@ class TopicLog:
                 os.unlink(segment_path(self.directory, base))
             except OSError as error:
                 raise Retry(f"{self.directory}: {error}", "check its permissions") from error
-            kept -= end - base
+            first, kept = end, kept - (end - base)
             dropped += end - base
             lost += max(0, end - max(base, done))
         if dropped:
             self._sync_directory(self.directory)
-        return Retained(kept, dropped, lost)
+        behind = [number for number, offset in enumerate(offsets) if offset < first]
+        return Retained(kept, dropped, lost, tuple(behind) if lost else ())
 
-    def _applied_by_all(self, applied: Iterable[Position | None]) -> int:
-        offsets = [
+    def _offsets(self, applied: Iterable[Position | None]) -> list[int]:
+        return [
             0 if position is None else Place.decode(position, self._incarnation).end
             for position in applied
         ]
-        return min(offsets, default=0)
 
     def _is_old(self, next_base: int, now: float) -> bool:
         following = Segment(self.directory, next_base, self._incarnation, writable=False)

@@ -55,11 +55,13 @@ class Retained(NamedTuple):
 
     ``lost_bytes`` counts what was dropped over the size limit although some
     member had not applied it: that member will halt with `RetentionPassed`.
+    ``behind`` are these members, by their place in ``applied``.
     """
 
     kept_bytes: int
     dropped_bytes: int
     lost_bytes: int
+    behind: tuple[int, ...] = ()
 
 
 class RetentionPassed(Halt):
@@ -113,7 +115,7 @@ class BusWriter(Protocol):
         the end of the topic. After an error every later call fails too, so a
         record never follows one that failed.
         Errors: `BusFull`, `BusBroken`, `Fenced` by a later writer, `Retry`, and
-        `Halt` for a record that the bus does not take.
+        `Halt` for a record that the bus does not take; nothing of it is appended then.
         """
         ...
 

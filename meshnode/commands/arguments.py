@@ -1,4 +1,4 @@
-"""What all commands share: the topology option, help that keeps its lines, JSON on stdout."""
+"""What all commands share: options and their values, help that keeps its lines, JSON on stdout."""
 
 import argparse
 import os
@@ -46,10 +46,10 @@ def add_command(
     return parser
 
 
-def add_topology(parser: argparse.ArgumentParser) -> None:
+def add_topology(parser: argparse.ArgumentParser) -> argparse.Action:
     """``--topology FILE``, by default from the environment."""
     default = os.environ.get(TOPOLOGY_VARIABLE)
-    parser.add_argument(
+    return parser.add_argument(
         "--topology",
         metavar="FILE",
         default=default,
@@ -62,6 +62,28 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
+def amount(text: str) -> float:
+    """A number from 0 on: the ``type`` of an option."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return number
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Whole numbers from ``least`` on: the ``type`` of an option."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return number
+
+
 def load(args: argparse.Namespace) -> Topology:
     """The topology that the command was given; TopologyError where it is wrong."""
     return topology.load(args.topology)
@@ -72,12 +94,17 @@ def print_json(value: object) -> None:
     text = orjson.dumps(
         value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
     ).decode()
-    print(text)
+    print(text, flush=True)
 
 
 def say(text: str) -> None:
     """A line for people on stderr, so that stdout stays clean for what was asked for."""
     print(text, file=sys.stderr, flush=True)
+
+
+def away_json(away: Mapping[str, MeshError]) -> dict[str, dict[str, str]]:
+    """The regions that could not be asked, with error and remedy."""
+    return {name: {"error": each.what, "remedy": each.remedy} for name, each in away.items()}
 
 
 def tell_away(away: Mapping[str, MeshError]) -> int:

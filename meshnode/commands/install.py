@@ -35,7 +35,8 @@ and run again, also under traffic, while nodes run, and for tables that came lat
   meshnode init --region tokyo                the local part of one region only
   meshnode init --all --uninstall             tables and rows as they were before init
 
-exit codes: 0 done, 1 refused, or something is left to do (it is named)""",
+exit codes: 0 done, 1 refused, or something is left to do (it is named). With --dry-run or
+--region something is always left to do: it is named, and the code is 0 unless keys are refused.""",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--region", metavar="NAME", help="one region")
@@ -55,6 +56,7 @@ async def init(args: argparse.Namespace) -> int:
     topology = load(args)
     regions = None if args.all else [topology.region(args.region).name]
     if args.print_grants:
+        _require_alone(args)
         return await _print_grants(topology, regions)
     if args.uninstall and args.seed_from:
         raise Refused("--seed-from has no meaning with --uninstall", "leave one of them out")
@@ -83,6 +85,21 @@ async def init(args: argparse.Namespace) -> int:
     # A dry run and a single region leave something to do by their nature.
     partial = args.dry_run or not args.all
     return 0 if result.complete or (partial and not result.refused) else 1
+
+
+def _require_alone(args: argparse.Namespace) -> None:
+    others = {
+        "--json": args.json,
+        "--uninstall": args.uninstall,
+        "--dry-run": args.dry_run,
+        "--seed-from": args.seed_from,
+    }
+    wrong = [option for option, given in others.items() if given]
+    if wrong:
+        raise Refused(
+            f"--print-grants only prints SQL: {', '.join(wrong)} has no meaning with it",
+            "leave one of them out",
+        )
 
 
 def _tell(result: installation.InitResult, uninstall: bool, dry_run: bool) -> None:

@@ -12,10 +12,13 @@ from rich.table import Table
 from meshnode.commands.arguments import (
     add_command,
     add_json,
+    amount,
+    away_json,
     console,
     load,
     print_json,
     tell_away,
+    whole,
 )
 from meshnode.commands.values import cell, window, windows
 from meshnode.core.stamp import Stamp
@@ -73,11 +76,15 @@ def _add_conflicts(commands: Any) -> None:
   meshnode conflicts list
   meshnode conflicts list --region tokyo --table shop.orders --limit 100
 
+With --json: {"conflicts": [...], "away": {region: {"error": ..., "remedy": ...}}}
+
 exit codes: 0 (none is no error), 1 a region cannot be asked (the others are shown)""",
     )
     parser.add_argument("--region", metavar="R", help="only this region's log")
     parser.add_argument("--table", metavar="T", help="only this table (schema.table, or table)")
-    parser.add_argument("--limit", metavar="N", type=int, default=20, help="default %(default)d")
+    parser.add_argument(
+        "--limit", metavar="N", type=whole(1), default=20, help="default %(default)d"
+    )
     add_json(parser)
     parser = add_command(
         actions,
@@ -91,7 +98,7 @@ Columns that differ are marked with *. Stamps are shown as time and region.
 
 exit codes: 0 shown, 1 there is no such conflict""",
     )
-    parser.add_argument("id", metavar="ID", type=int, help="as `conflicts list` shows it")
+    parser.add_argument("id", metavar="ID", type=whole(1), help="as `conflicts list` shows it")
     parser.add_argument("--region", metavar="R", required=True, help="whose log")
     add_json(parser)
 
@@ -112,6 +119,8 @@ def _add_letters(commands: Any) -> None:
   meshnode dead-letters list
   meshnode dead-letters list --region tokyo --state all
 
+With --json: {"letters": [...], "away": {region: {"error": ..., "remedy": ...}}}
+
 exit codes: 0 (none is no error), 1 a region cannot be asked (the others are shown)""",
     )
     parser.add_argument("--region", metavar="R", help="only this region's letters")
@@ -121,7 +130,9 @@ exit codes: 0 (none is no error), 1 a region cannot be asked (the others are sho
         default="waiting",
         help="default: all that are not closed",
     )
-    parser.add_argument("--limit", metavar="N", type=int, default=100, help="default %(default)d")
+    parser.add_argument(
+        "--limit", metavar="N", type=whole(1), default=100, help="default %(default)d"
+    )
     add_json(parser)
     parser = add_command(
         actions,
@@ -133,7 +144,7 @@ exit codes: 0 (none is no error), 1 a region cannot be asked (the others are sho
 
 exit codes: 0 shown, 1 there is no such letter""",
     )
-    parser.add_argument("id", metavar="ID", type=int, help="as `dead-letters list` shows it")
+    parser.add_argument("id", metavar="ID", type=whole(1), help="as `dead-letters list` shows it")
     parser.add_argument("--region", metavar="R", required=True, help="whose letter")
     add_json(parser)
     parser = add_command(
@@ -152,13 +163,13 @@ letter is closed. The command waits a few seconds and says what became of it.
 
 exit codes: 0 all are closed, 1 some are not""",
     )
-    parser.add_argument("id", metavar="ID", type=int, nargs="?", help="one letter")
+    parser.add_argument("id", metavar="ID", type=whole(1), nargs="?", help="one letter")
     parser.add_argument("--all", action="store_true", help="all open letters of the region")
     parser.add_argument("--region", metavar="R", required=True, help="whose letters")
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=amount,
         default=letters.REPLAY_SECONDS,
         help="how long to wait for the node (default %(default)g)",
     )
@@ -172,7 +183,7 @@ async def list_conflicts(args: argparse.Namespace) -> int:
     )
     found = answers.found
     if args.json:
-        print_json([_plain(each) for each in found])
+        print_json({"conflicts": _plain(found), "away": away_json(answers.away)})
         return tell_away(answers.away)
     table = _table("region", "id", "at (UTC)", "table", "key", "kind", "winner", "loser", "")
     for each in found:
@@ -230,7 +241,7 @@ async def list_letters(args: argparse.Namespace) -> int:
     )
     found = answers.found
     if args.json:
-        print_json([_plain(each) for each in found])
+        print_json({"letters": _plain(found), "away": away_json(answers.away)})
         return tell_away(answers.away)
     table = _table("region", "id", "at (UTC)", "state", "from", "table", "key", "cause")
     for each in found:

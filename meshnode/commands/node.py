@@ -17,8 +17,8 @@ def add_parsers(commands: Any) -> None:
         "run the node of one region until SIGTERM",
         """
 Publishes what the region's MySQL commits and applies what the other regions publish.
-It first makes the checks of `meshnode doctor` for its region and refuses to start on
-a finding. Starting a second node for a region takes over from the first.
+It first makes the checks of `meshnode doctor` for its region and does not start where one of
+them refuses. Starting a second node for a region takes over from the first.
 
   meshnode run --region tokyo --topology mesh.toml
 

@@ -170,57 +170,21 @@ def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net
     counts as a delete; that of a table that is not replicated counts as nothing.
     """
     nets: dict[NetKey, Net] = {}
-
-    def gone(net: Net, stamp: Stamp) -> None:
-        net.stamp = None
-        net.replaced = max(net.replaced, stamp)
-        net.unseen = max(net.unseen or ZERO, stamp)
-
     for number, op in enumerate(tx.ops):
-        table, folds = op.table, op.table.folds
         if op.kind == WRITE:
-            for place, (_, _, key, ts, origin) in enumerate(op.found):
-                at = (table, key if folds is None else folds[key])
-                net = nets.get(at)
-                if net is None:
-                    nets[at] = net = Net(table, key, None)
-                net.key, net.stamp, net.op, net.place = key, Stamp(ts, origin), number, place
+            _inserted(nets, number, op)
         elif op.kind == DELETE:
-            for _, _, key, ts, origin in op.found:
-                at = (table, key if folds is None else folds[key])
-                net = nets.get(at)
-                if net is None:
-                    nets[at] = net = Net(table, key, Stamp(ts, origin))
-                gone(net, Stamp(ts, origin))
+            _deleted(nets, op)
         else:
-            for place, pair in enumerate(op.found):
-                _, _, old, old_ts, old_origin, _, new, ts, origin = pair
-                before, after = Stamp(old_ts, old_origin), Stamp(ts, origin)
-                at = (table, old if folds is None else folds[old])
-                net = nets.get(at)
-                if net is None:
-                    nets[at] = net = Net(table, old, before)
-                to = at if new == old else (table, new if folds is None else folds[new])
-                if to != at:
-                    gone(net, before)
-                    net = nets.get(to)
-                    if net is None:
-                        nets[to] = net = Net(table, new, None)
-                else:
-                    net.replaced = max(net.replaced, before)
-                    if after < before:
-                        net.unseen = max(net.unseen or ZERO, before)
-                net.key, net.stamp, net.op, net.place = new, after, number, place
-
+            _updated(nets, number, op)
     for table, key, alive, stamp in tx.partial:
         net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
         net.op = -1
         if alive:
             net.stamp, net.partial = stamp or ZERO, True
         else:
-            gone(net, stamp or ZERO)
+            _gone(net, stamp or ZERO)
             net.blind = net.blind or stamp is None
-
     for table, key, stamp in tombstones_of(tx, known):
         net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
         net.tomb = max(net.tomb or ZERO, stamp)
@@ -228,3 +192,52 @@ def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net
         if net.tomb is not None:
             net.replaced = max(net.replaced, net.tomb)
     return nets
+
+
+def _inserted(nets: dict[NetKey, Net], number: int, op: RowOp) -> None:
+    table, folds = op.table, op.table.folds
+    for place, (_, _, key, ts, origin) in enumerate(op.found):
+        at = (table, key if folds is None else folds[key])
+        net = nets.get(at)
+        if net is None:
+            nets[at] = net = Net(table, key, None)
+        net.key, net.stamp, net.op, net.place = key, Stamp(ts, origin), number, place
+
+
+def _deleted(nets: dict[NetKey, Net], op: RowOp) -> None:
+    table, folds = op.table, op.table.folds
+    for _, _, key, ts, origin in op.found:
+        at = (table, key if folds is None else folds[key])
+        net = nets.get(at)
+        if net is None:
+            nets[at] = net = Net(table, key, Stamp(ts, origin))
+        _gone(net, Stamp(ts, origin))
+
+
+def _updated(nets: dict[NetKey, Net], number: int, op: RowOp) -> None:
+    """One that moves a row to another key is the end of the one and the beginning of the other."""
+    table, folds = op.table, op.table.folds
+    for place, pair in enumerate(op.found):
+        _, _, old, old_ts, old_origin, _, new, ts, origin = pair
+        before, after = Stamp(old_ts, old_origin), Stamp(ts, origin)
+        at = (table, old if folds is None else folds[old])
+        net = nets.get(at)
+        if net is None:
+            nets[at] = net = Net(table, old, before)
+        to = at if new == old else (table, new if folds is None else folds[new])
+        if to != at:
+            _gone(net, before)
+            net = nets.get(to)
+            if net is None:
+                nets[to] = net = Net(table, new, None)
+        else:
+            net.replaced = max(net.replaced, before)
+            if after < before:
+                net.unseen = max(net.unseen or ZERO, before)
+        net.key, net.stamp, net.op, net.place = new, after, number, place
+
+
+def _gone(net: Net, stamp: Stamp) -> None:
+    net.stamp = None
+    net.replaced = max(net.replaced, stamp)
+    net.unseen = max(net.unseen or ZERO, stamp)

@@ -6,7 +6,7 @@ at their rows, under locks.  What the plan did not see is a rollback and a new p
 """
 
 from meshnode.core.change import NetKey
-from meshnode.core.plan import Plan, Record
+from meshnode.core.plan import ConflictRecord, Plan
 from meshnode.core.resolve import CERTAIN, POSSIBLE, Conflict, Kind
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Replan
@@ -30,7 +30,7 @@ def beside_upsert(plan: Plan, at: NetKey, tomb: Stamp) -> None:
         return
     certainty = CERTAIN if tomb > entry.base else POSSIBLE
     found = Conflict(Kind.UPDATE_DELETE, certainty, entry.stamp, tomb, True)
-    plan.records.append(Record(found, plan.items[at], incoming))
+    plan.records.append(ConflictRecord(found, plan.items[at], incoming))
 
 
 def beside_removal(plan: Plan, at: NetKey, row: Stamp) -> None:

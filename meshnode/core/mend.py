@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meshnode import limits
-from meshnode.core.change import Mended, Net, NetKey, RowOp, Table, Transaction, net_effects
+from meshnode.core.change import Mended, Net, NetKey, RowOp, Table, Transaction
 from meshnode.core.stamp import ZERO, Stamp, late_tombstone
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPDATE, UPSERT, Entry, Item, Op
 
@@ -331,9 +331,3 @@ def keys_to_look_up(examined_nets: Iterable[dict[NetKey, Net]]) -> set[NetKey]:
         for at, net in nets.items()
         if net.stamp is not None and not net.partial
     }
-
-
-__all__ = [
-    "Examined", "Examiner", "Fate", "LateTombstone", "Lift", "Reason", "Removed", "Restamped",
-    "image_of", "keys_to_look_up", "known_base", "net_effects", "to_item",
-]  # fmt: skip

@@ -43,7 +43,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Record:
+class ConflictRecord:
     """A conflict with the entry that caused it."""
 
     conflict: Conflict
@@ -68,7 +68,7 @@ class Plan:
     tombstones: dict[NetKey, Stamp] = field(default_factory=dict)
     upserts: dict[NetKey, Incoming] = field(default_factory=dict)
     removals: dict[NetKey, Stamp] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
+    records: list[ConflictRecord] = field(default_factory=list)
     before: Mapping[NetKey, Local] = field(default_factory=dict)
     state: dict[NetKey, Local] = field(default_factory=dict)
     keys: dict[NetKey, bytes] = field(default_factory=dict)
@@ -284,7 +284,7 @@ def _outcomes(
             # Late, but what was written over it came first: nobody lost anything unseen.
             found = None
         if found is not None:
-            plan.records.append(Record(found, work.item, incoming))
+            plan.records.append(ConflictRecord(found, work.item, incoming))
         if verdict is Verdict.APPLY:
             if entry.outcome == REMOVE:
                 if local.row is not None:

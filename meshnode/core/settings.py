@@ -52,6 +52,12 @@ SETTINGS = (
         "OFF",
         "applied transactions would be compressed a second time, and read to their end",
     ),
+    Setting(
+        "binlog-error-action",
+        "binlog_error_action",
+        "ABORT_SERVER",
+        "commits that cannot be logged would go on, and never be published",
+    ),
     Setting("gtid-mode", "gtid_mode", "ON", "without GTIDs a stream cannot be taken up again"),
     Setting("sync-binlog", "sync_binlog", "1", _LOST, durable=True),
     Setting("flush-log-at-commit", "innodb_flush_log_at_trx_commit", "1", _LOST, durable=True),

@@ -3,41 +3,54 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
+from meshnode.commands.arguments import Handler
 from meshnode.errors import Refused
 from meshnode.lab import layout
 from meshnode.lab.cluster import Cluster
 
-Command = Callable[[argparse.Namespace], Awaitable[int]]
-AddCommand = Callable[[str, Command, str], argparse.ArgumentParser]
+AddCommand = Callable[[str, Handler, str, str], argparse.ArgumentParser]
 
 
 def add_parsers(add: AddCommand) -> None:
-    """Add the commands through ``add(name, function, help)``."""
-    cut = add("cut", _cut, "cut the links between two regions")
-    cut.add_argument("a", metavar="A")
-    cut.add_argument("b", metavar="B")
+    """Add the commands through ``add(name, handler, summary, description)``."""
+    cut = add("cut", _cut, "cut the links between two regions", _about("cut tokyo sydney"))
+    cut.add_argument("a", metavar="A", help="a region")
+    cut.add_argument("b", metavar="B", help="another region")
     cut.add_argument("--one-way", action="store_true", help="only what A sends to B")
-    heal = add("heal", _heal, "heal the links between two regions, or all")
-    heal.add_argument("pair", nargs="*", metavar="A B")
-    for name, function, help in (
+    heal = add(
+        "heal",
+        _heal,
+        "heal the links between two regions, or all",
+        _about("heal", "heal tokyo sydney"),
+    )
+    heal.add_argument("pair", nargs="*", metavar="REGION", help="two regions (default: all links)")
+    for name, function, summary in (
         ("stop-node", _stop_node, "drain and end the node of a region"),
         ("start-node", _start_node, "start the node of a region"),
         ("kill-node", _kill_node, "end the node of a region as a crash does"),
         ("kill-mysql", _kill_mysql, "end the server of a region as a crash does"),
         ("start-mysql", _start_mysql, "start the server of a region"),
     ):
-        add(name, function, help).add_argument("region", metavar="R")
-    for name, function, help in (
+        add(name, function, summary, _about(f"{name} tokyo")).add_argument(
+            "region", metavar="REGION", help="whose"
+        )
+    for name, function, summary in (
         ("kill-broker", _kill_broker, "end Kafka as a crash does"),
         ("start-broker", _start_broker, "start Kafka"),
         ("pause-broker", _pause_broker, "freeze Kafka: connections stay open, nothing answers"),
         ("resume-broker", _resume_broker, "let a frozen Kafka go on"),
     ):
-        add(name, function, help).add_argument(
-            "broker", metavar="NAME", nargs="?", help="a region with its own Kafka (default: all)"
-        )
+        add(name, function, summary, _about(name, f"{name} tokyo")).add_argument(
+            "broker", metavar="REGION", nargs="?",
+            help="a region with its own Kafka (default: all)",
+        )  # fmt: skip
+
+
+def _about(*examples: str) -> str:
+    lines = [f"  meshnode lab {example}" for example in examples]
+    return "\n".join([*lines, "", "exit codes: 0 done, 1 refused or failed"])
 
 
 def lab_of(args: argparse.Namespace) -> Cluster:

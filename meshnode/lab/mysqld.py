@@ -75,11 +75,6 @@ class Mysqld:
             fields["version"],
         )
 
-    @property
-    def release(self) -> tuple[int, int, int]:
-        """The numeric version, such as ``(9, 7, 4)``."""
-        return _release(self.version)
-
     def arguments(self) -> list[str]:
         """The beginning of every command line: program, no option files, its own folders."""
         return [

@@ -198,10 +198,6 @@ class Server(processes.Found):
         """``kill`` in a thread."""
         await asyncio.to_thread(self.kill)
 
-    async def restart_async(self, seconds: float = START_SECONDS) -> None:
-        """``restart`` in a thread."""
-        await asyncio.to_thread(self.restart, seconds)
-
     def error_log_tail(self, lines: int = 20) -> str:
         """The last lines of the error log; empty where there is none."""
         return files.last_lines(self.error_log, lines)

@@ -7,15 +7,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from meshnode.commands.arguments import PLAIN_WIDTH, print_json
 from meshnode.lab.cluster import Cluster
 from meshnode.lab.wan import read_cuts
 from meshnode.ops import status as mesh_status
 from meshnode.ops import status_view
 
 REFRESH_SECONDS = 1.0
-
-PLAIN_WIDTH = 160
-"""Columns where the output goes to a file or a pipe."""
 
 
 async def watch(lab: Cluster) -> None:
@@ -40,7 +38,7 @@ async def status(lab: Cluster, as_json: bool) -> int:
     """Print the status with rates; exit code 1 when the mesh is not converged."""
     seen = await mesh_status.look_twice(lab.topology)
     if as_json:
-        print(mesh_status.as_line(seen))
+        print_json(mesh_status.as_json(seen))
     else:
         console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         status_view.show(seen, console)

@@ -8,23 +8,21 @@ from meshnode.core.change import Table
 from meshnode.core.runs import Segment, Touched
 from meshnode.core.wire import Item
 from meshnode.errors import RowError
-from meshnode.mysql import catalog
 from meshnode.mysql.apply import set_format
-from meshnode.mysql.applying import Applying, fence, fence_statement
+from meshnode.mysql.applying import ApplyingStatements, fence, fence_statement
 from meshnode.mysql.lookups import Lookups
-from meshnode.mysql.queries import CatalogRows
 from meshnode.mysql.records import LetterBody, LetterRow, image_json, key_json, write_letters
 from meshnode.mysql.session import Session
 from meshnode.mysql.store_session import StoreSession
 from meshnode.mysql.straight import Straight
-from meshnode.store.values import Definition, Fence, Progress, Unable
+from meshnode.store.values import Fence, Progress, Unable
 
 
-class ApplierSession(Applying, StoreSession):
+class ApplierSession(ApplyingStatements, StoreSession):
     """What one applier says to its server."""
 
     def __init__(self, session: Session, lookups: Lookups) -> None:
-        Applying.__init__(self, session, lookups)
+        ApplyingStatements.__init__(self, session, lookups)
 
     async def progress(self, origin: int) -> Progress | None:
         """The row of ``origin`` in ``meshnode.applied``."""
@@ -37,19 +35,6 @@ class ApplierSession(Applying, StoreSession):
         incarnation, seq, position, *rest = rows[0]
         return Progress(incarnation, seq, bytes.fromhex(str(position or "")), *rest)
 
-    async def definition(self, table: Table) -> Definition:
-        """How ``table`` stands here now; the catalogue is asked only if it is replicated."""
-        active = await self.session.query(
-            f"SELECT 1 FROM meshnode.tables WHERE digest = '{table.digest}' AND state = 'active'"
-        )
-        if not active:
-            return Definition(False)
-        local = await catalog.read(CatalogRows(self.session), table.schema, table.name)
-        if local is None:
-            return Definition(True)
-        literal = [default is catalog.Default.LITERAL for default in local.defaults]
-        return Definition(True, local.shape, literal)
-
     async def learn(self, keys: Iterable[tuple[Table, bytes]]) -> None:
         """Ask for the weights of keys that are not known yet."""
         await self.lookups.fold(self.session, keys)
@@ -59,7 +44,7 @@ class ApplierSession(Applying, StoreSession):
         if format:
             await set_format(self.session, format)
         await self.session.query("BEGIN")
-        return await fence(self.session, *first)
+        return await fence(self.session, first)
 
     def prepare(self, segments: Sequence[Segment], tables: Sequence[Touched]) -> Straight:
         """The statements that `straight` will send."""
@@ -72,7 +57,7 @@ class ApplierSession(Applying, StoreSession):
             return True
         format_bytes, first = opening
         await set_format(self.session, format_bytes)
-        _, fenced = await prepared.write(self.session, [b"BEGIN", fence_statement(*first)])
+        _, fenced = await prepared.write(self.session, [b"BEGIN", fence_statement(first)])
         return fenced.found == 1
 
     async def park(self, rows: Sequence[Unable], item: Item, origin: int, format: bytes) -> None:

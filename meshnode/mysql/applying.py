@@ -18,6 +18,7 @@ from meshnode.core.resolve import Local
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
 from meshnode.errors import Replan
+from meshnode.mysql import catalog
 from meshnode.mysql.apply import TombstoneMap, run
 from meshnode.mysql.builders import binlog_statement
 from meshnode.mysql.images import local_images
@@ -28,19 +29,34 @@ from meshnode.mysql.lookup import (
     read_stamps,
 )
 from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.queries import CatalogRows
 from meshnode.mysql.records import ConflictRow, image_json, key_json, text, write_conflicts
 from meshnode.mysql.session import RowError, Session
+from meshnode.store.values import Definition, Fence
 
 Keys = dict[Table, dict[bytes, NetKey]]
 
 
-class Applying:
+class ApplyingStatements:
     """The statements of an apply transaction on one session."""
 
     def __init__(self, session: Session, lookups: Lookups) -> None:
         self.session = session
         self.lookups = lookups
         self._tombstone_maps: dict[Table, TombstoneMap] = {}
+
+    async def definition(self, table: Table) -> Definition:
+        """How ``table`` stands here now; the catalogue is asked only if it is replicated."""
+        active = await self.session.query(
+            f"SELECT 1 FROM meshnode.tables WHERE digest = '{table.digest}' AND state = 'active'"
+        )
+        if not active:
+            return Definition(False)
+        local = await catalog.read(CatalogRows(self.session), table.schema, table.name)
+        if local is None:
+            return Definition(True)
+        literal = [default is catalog.Default.LITERAL for default in local.defaults]
+        return Definition(True, local.shape, literal)
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
         """Lock the rows of all keys and read their stamps; tombstones where deletes need them.
@@ -167,21 +183,20 @@ class Applying:
             await self.session.rollback()
 
 
-async def fence(
-    session: Session, origin: int, incarnation: int, mark, old_seq: int, epoch: int
-) -> bool:
-    """The first write of every apply transaction; False when the row is not ours to move."""
-    await session.query(fence_statement(origin, incarnation, mark, old_seq, epoch))
+async def fence(session: Session, first: Fence) -> bool:
+    """Send `fence_statement`; False when the row is not ours to move."""
+    await session.query(fence_statement(first))
     return session.found == 1
 
 
-def fence_statement(origin: int, incarnation: int, mark, old_seq: int, epoch: int) -> bytes:
+def fence_statement(first: Fence) -> bytes:
     """The first write of every apply transaction: it must match one row."""
+    mark = first.mark
     return (
         f"UPDATE meshnode.applied SET seq = {mark.seq}, tx_id = {text(mark.tx_id)},"
         f" position = X'{mark.position.hex()}', stream_epoch = {mark.stream_epoch},"
-        f" incarnation = {incarnation}, frontier = GREATEST(frontier, {mark.frontier}),"
+        f" incarnation = {first.incarnation}, frontier = GREATEST(frontier, {mark.frontier}),"
         f" heard_us = {mark.heard_us}, heard_beat = {mark.heard_beat},"
         f" commit_us = GREATEST(commit_us, {mark.commit_us}), applied_at = UTC_TIMESTAMP(6)"
-        f" WHERE origin = {origin} AND seq = {old_seq} AND epoch = {epoch}"
+        f" WHERE origin = {first.origin} AND seq = {first.seq} AND epoch = {first.epoch}"
     ).encode("utf-8", "surrogateescape")

@@ -155,11 +155,11 @@ class Assembler:
                 raise self._stop("is a distributed transaction (XA PREPARE) on a replicated table")
             else:
                 self._end()
+        elif self._left_out:
+            return  # with whatever stopped the stream: an operator has decided about it
         elif group is EventClass.FATAL:
             raise self._stop("is followed by an incident: the binary log is not complete")
-        elif (
-            group is EventClass.STATEMENT or kind == EventType.ANONYMOUS_GTID
-        ) and not self._left_out:
+        elif group is EventClass.STATEMENT or kind == EventType.ANONYMOUS_GTID:
             raise self._stop(f"holds a {event_name(kind)} event: it was logged as a statement")
         # STREAM and IGNORABLE events say nothing about rows.
 

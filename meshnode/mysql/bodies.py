@@ -12,15 +12,13 @@ from uuid import UUID
 import msgspec
 
 from meshnode.mysql.events import CHECKSUM_SIZE, EventType
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.wire import MalformedEvent, read_length
 
 
 class Gtid(msgspec.Struct, frozen=True):
     """GTID and GTID_TAGGED: what the next transaction is called and when it committed.
 
-    Times are microseconds since 1970.  ``may_hold_statements`` is the event's flag;
-    before rows it means that statements were logged as such.
+    Times are microseconds since 1970.
     """
 
     text: str
@@ -30,10 +28,6 @@ class Gtid(msgspec.Struct, frozen=True):
     immediate_commit_us: int
     original_commit_us: int
     transaction_length: int
-
-    @property
-    def may_hold_statements(self) -> bool:
-        return bool(self.flags & 1)
 
 
 def parse_gtid(buf: bytes, pos: int = 0, end: int | None = None) -> Gtid:
@@ -270,24 +264,6 @@ def parse_format_description(buf: bytes, pos: int = 0, end: int | None = None) -
         raise MalformedEvent("FORMAT_DESCRIPTION event is too short for MySQL 8.0 or later")
     version = raw[2:52].rstrip(b"\0").decode("ascii", "replace")
     return FormatDescription(version, raw[-CHECKSUM_SIZE - 1], raw[57 : -CHECKSUM_SIZE - 1], raw)
-
-
-def parse_previous_gtids(buf: bytes, pos: int = 0, end: int | None = None) -> GtidSet:
-    """Reads a PREVIOUS_GTIDS body."""
-    return GtidSet.decode(bytes(buf[pos:end]))
-
-
-class Rotate(msgspec.Struct, frozen=True):
-    """The next file; ``position`` is where the stream goes on in it."""
-
-    position: int
-    file: str
-
-
-def parse_rotate(buf: bytes, pos: int = 0, end: int | None = None) -> Rotate:
-    """Reads a ROTATE body."""
-    body = bytes(buf[pos:end])
-    return Rotate(int.from_bytes(body[:8], "little"), body[8:].decode("utf-8", "surrogateescape"))
 
 
 class RowsFlag:

@@ -25,6 +25,9 @@ _NAME = "VARCHAR(64) NOT NULL"
 _TX_ID = "VARCHAR(128) NOT NULL DEFAULT ''"
 _POSITION = "VARBINARY(255) NOT NULL DEFAULT ''"
 
+UNDATED = 2**64 - 1
+"""``tables.since_us`` while nobody has looked what stands in the table."""
+
 TABLES: dict[str, tuple[str, ...]] = {
     # One row: who this region is, how far its stream is known to reach, and its epoch.
     "member": (
@@ -86,6 +89,9 @@ TABLES: dict[str, tuple[str, ...]] = {
         "state VARCHAR(16) NOT NULL",
         "since_gtids MEDIUMTEXT NOT NULL",
         "created_at DATETIME(6) NOT NULL",
+        # What stood anywhere when the row was written is dated at or below this, whatever the
+        # clocks said; the greatest number there is until somebody has looked.
+        f"since_us {_COUNT}",
         "PRIMARY KEY (digest)",
     ),
     # Tables with keys that `init` left as they are: the regions do not agree on them.
@@ -210,10 +216,12 @@ INSERT_MEMBER = (
 
 INSERT_APPLIED = (
     f"INSERT INTO {quoted_table(MESH_SCHEMA, 'applied')} (origin, epoch, applied_at)"
-    f" SELECT %s, epoch, UTC_TIMESTAMP(6) FROM {quoted_table(MESH_SCHEMA, 'member')} WHERE id = 1"
+    " SELECT %s, COALESCE(other.epoch, own.epoch), UTC_TIMESTAMP(6)"
+    f" FROM {quoted_table(MESH_SCHEMA, 'member')} AS own LEFT JOIN (SELECT MAX(epoch) AS epoch"
+    f" FROM {quoted_table(MESH_SCHEMA, 'applied')}) AS other ON TRUE WHERE own.id = 1"
     " ON DUPLICATE KEY UPDATE origin = origin"
 )
-"""Parameter: id of another region.  Its fence is the member's epoch of this moment."""
+"""Parameter: id of another region.  Its fence is that of the rows that are there."""
 
 INSERT_HEARTBEAT = (
     f"INSERT INTO {quoted_table(MESH_SCHEMA, 'heartbeat')} (region, body)"
@@ -223,8 +231,9 @@ INSERT_HEARTBEAT = (
 
 INSERT_TABLE = (
     f"INSERT INTO {quoted_table(MESH_SCHEMA, 'tables')}"
-    " (digest, schema_name, table_name, state, since_gtids, created_at)"
-    " VALUES (%s, %s, %s, 'active', %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = digest"
+    " (digest, schema_name, table_name, state, since_gtids, created_at, since_us)"
+    f" VALUES (%s, %s, %s, 'active', %s, UTC_TIMESTAMP(6), {UNDATED})"
+    " ON DUPLICATE KEY UPDATE digest = digest"
 )
 """Parameters: digest, schema, table, ``gtid_executed`` read just before."""
 
@@ -261,3 +270,13 @@ DATE_TABLE = (
     " WHERE digest = %s"
 )
 """Parameter: digest."""
+
+DATE_ROWS = f"UPDATE {quoted_table(MESH_SCHEMA, 'tables')} SET since_us = %s WHERE digest = %s"
+"""Parameters: the greatest time of what stands in the table, in microseconds; digest."""
+
+SINCE = (
+    "SELECT GREATEST(since_us, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at))"
+    f" FROM {quoted_table(MESH_SCHEMA, 'tables')} WHERE digest = %s"
+)
+"""When a table became active, in microseconds, not before anything that stood there; parameter:
+digest."""

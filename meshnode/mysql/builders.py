@@ -113,12 +113,6 @@ def build_rows(
     )
 
 
-def with_flags(event: bytes, flags: int) -> bytes:
-    """The rows event with its own flags (not the header's) replaced."""
-    at = HEADER_SIZE + 6
-    return event[:at] + flags.to_bytes(2, "little") + event[at + 2 :]
-
-
 def binlog_statement(events: Iterable[bytes]) -> bytes:
     """``BINLOG '<base64>'`` of the events."""
     return b"BINLOG '" + b64encode(b"".join(events)) + b"'"

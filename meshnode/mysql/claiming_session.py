@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from meshnode.core.gtid import GtidSet
 from meshnode.core.mend import Restamped
 from meshnode.errors import MeshError, Refused
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.control import Login
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.maps import TableMaps
 from meshnode.mysql.mender_session import MenderSession
@@ -62,8 +62,10 @@ class ClaimingSession(MenderSession):
             except MeshError:
                 continue
 
-    async def raise_epoch(self, found: Callable[[int], None]) -> int:
-        """Raise the epoch in ``member`` and in ``applied``; the new one."""
+    async def raise_epoch(
+        self, appliers: bool, found: Callable[[int], None], committing: Callable[[int], None]
+    ) -> int:
+        """Raise the epoch in ``member``, with ``appliers`` also in ``applied``; the new one."""
         async with self.session.transaction():
             await self.session.query(
                 "UPDATE meshnode.member SET epoch = epoch + 1, incarnation ="
@@ -72,7 +74,9 @@ class ClaimingSession(MenderSession):
             )
             epoch = int(str(await self.session.value("SELECT epoch FROM meshnode.member")))
             found(epoch - 1)
-            await self.session.query(f"UPDATE meshnode.applied SET epoch = {epoch}")
+            if appliers:
+                await self.session.query(f"UPDATE meshnode.applied SET epoch = {epoch}")
+            committing(epoch)
         return epoch
 
     async def decisions(self) -> Decisions:

@@ -244,7 +244,7 @@ def translated(error: Exception, server: str, doing: str) -> MeshError:
     if code in _LOGIN:
         return Refused(
             f"the MySQL of region {server} refused the {doing}: {code} {text}",
-            "check user and password of the account; `meshnode init --print-grants` prints "
+            "check user and password of the account; `meshnode init --all --print-grants` prints "
             "the statements that make it",
         )
     # Without a number it comes from the driver: the connection is closed or out of step.
@@ -258,7 +258,8 @@ def translated(error: Exception, server: str, doing: str) -> MeshError:
         return Refused(what, "SET PERSIST log_bin_trust_function_creators = ON, then try again")
     if code in _PRIVILEGE:
         return Refused(
-            what, "grant the missing privilege; `meshnode init --print-grants` prints all of them"
+            what,
+            "grant the missing privilege; `meshnode init --all --print-grants` prints all of them",
         )
     if code in _LOCKED:
         return Busy(what, "end or wait for the client transaction that holds the lock")

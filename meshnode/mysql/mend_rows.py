@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 
 from meshnode.core.change import Marker, Mended
-from meshnode.core.mend import LateTombstone, Lift, Reason
+from meshnode.core.mend import LateTombstone, Lift
 from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.mysql.records import ConflictRow, key_json, portions, raw, text
@@ -85,15 +85,6 @@ def key_hash(key: bytes, late: bool = False) -> bytes:
     return hashlib.blake2b(key, digest_size=16, person=person).digest()
 
 
-def may_settle(lift: Lift, entry: HeldRow) -> bool:
-    """Whether ``lift``, found overtaken, may take out the entry of the version it is about.
-
-    One over a late tombstone writes no record: an entry that owes one stays for the resolver,
-    who comes by with the image.
-    """
-    return entry.is_published or lift.reason is not Reason.TOMBSTONE or not lift.is_bare
-
-
 def put(lifts: Iterable[Lift], charsets: Mapping[int, str], images: bool = True) -> Iterator[str]:
     """The statements that put lifts there, each in the place of what its key has."""
     for part in portions(_values(lift, charsets, images) for lift in lifts):
@@ -133,23 +124,14 @@ def overtaken(lift: Lift, over: Stamp, charsets: Mapping[int, str], own: int) ->
     )  # fmt: skip
 
 
-def replaced(
-    entry: HeldRow | None, lift: Lift, charsets: Mapping[int, str], own: int
-) -> list[ConflictRow]:
-    """The record of a version that waits no longer, because ``lift`` is about a later one.
-
-    Its writer has seen it, but nobody else ever will.
-    """
-    if entry is None or entry.seen == lift.seen or entry.is_published:
-        return []
+def replaced(entry: HeldRow, lift: Lift, charsets: Mapping[int, str], own: int) -> ConflictRow:
+    """The record of a version that waits no longer, because ``lift`` is about a later one."""
     shape = lift.table.shape
-    return [
-        ConflictRow(
-            shape, key_json(shape, lift.key, charsets), Kind.OVERTAKEN, "certain",
-            "changed again while it waited for a lock", lift.seen or ZERO, entry.seen or ZERO,
-            "NULL", text(entry.image), own, 0, "",
-        )
-    ]  # fmt: skip
+    return ConflictRow(
+        shape, key_json(shape, lift.key, charsets), Kind.OVERTAKEN, "certain",
+        "changed again while it waited for a lock", lift.seen or ZERO, entry.seen or ZERO,
+        "NULL", text(entry.image), own, 0, "",
+    )  # fmt: skip
 
 
 def take_out(lifts: Iterable[Lift]) -> str:

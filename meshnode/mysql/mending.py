@@ -17,10 +17,11 @@ from dataclasses import replace
 
 from meshnode import limits
 from meshnode.core.change import NetKey, Table
+from meshnode.core.lifting import TABLE_GONE, Judge, Verdict, owes_a_record
 from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.plan import Form, Step
 from meshnode.core.resolve import Kind
-from meshnode.core.stamp import ZERO, Stamp, lifted
+from meshnode.core.stamp import ZERO, Stamp
 from meshnode.errors import Busy, Halt
 from meshnode.faultpoints import fault
 from meshnode.mysql import mend_rows
@@ -88,7 +89,7 @@ def _greatest(late: Iterable[LateTombstone]) -> dict[Table, dict[NetKey, LateTom
     return found
 
 
-class Mending:
+class MendingStatements:
     """The mender's statements, on one session; ``own`` is this region's id."""
 
     def __init__(
@@ -143,10 +144,9 @@ class Mending:
         await set_format(self.session, fde)
 
         async def work(chunk: Sequence[Lift]) -> None:
-            wrote: list[tuple[Lift, Stamp]] = []
             async with self.session.transaction():
-                await self._lift(chunk, promised(), hold, wrote)
-            self._remember(wrote, committed=True)
+                done = await self._lift(chunk, promised(), hold)
+            self._remember(done, committed=True)
             fault("mending.lifted")
 
         for lift in await halve(lifts, work, limits.MEND_ROWS):
@@ -191,7 +191,8 @@ class Mending:
         for lift in lifts:
             marker = (lift.table.digest, lift.key)
             entry = waiting.get(marker)
-            records += self._replaced(entry, lift)
+            if entry is not None and owes_a_record(entry, lift):
+                records.append(self._replaced(entry, lift))
             if entry is not None and entry.seen == lift.seen and lift.is_bare:
                 # Found below a late tombstone; its record will need what is known here.
                 lift = replace(lift, shown=entry.image)
@@ -202,86 +203,74 @@ class Mending:
             await self.session.query(statement)
         await write_conflicts(self.session, records)
 
-    def _remember(self, wrote: Sequence[tuple[Lift, Stamp]], committed: bool) -> None:
-        for lift, stamp in wrote:
-            self.restamped.note(lift, stamp, committed)
+    def _remember(self, verdicts: Sequence[Verdict], committed: bool) -> None:
+        for verdict in verdicts:
+            if verdict.done is not None and verdict.stamp is not None:
+                self.restamped.note(verdict.done, verdict.stamp, committed)
 
-    async def _lift(
-        self, lifts: Sequence[Lift], promised: int, hold: bool, wrote: list[tuple[Lift, Stamp]]
-    ) -> None:
-        """Lift in the open transaction; ``wrote`` learns the stamps that rows have got."""
+    async def _lift(self, lifts: Sequence[Lift], promised: int, hold: bool) -> list[Verdict]:
+        """Lift in the open transaction; what was done, some of it to rows."""
         by_table: dict[Table, list[Lift]] = defaultdict(list)
         for lift in lifts:
             by_table[lift.table].append(lift)
-        fates: list[tuple[Lift, Fate]] = []
+        judged: list[tuple[Lift, Verdict]] = []
         records: list[ConflictRow] = []
-        ready: list[Lift] = []
-        settled: list[Lift] = []
         events: list[bytes] = []
         for table, group in by_table.items():
-            lookup = self.lookup(table)
-            keys = [lift.key for lift in group]
-            try:
-                rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
-            except Halt as error:
-                if not names_no_table(error):
-                    raise
-                # Dropped since: its rows are overtaken, and the DROP has its own say.
-                fates += ((lift, Fate.OVERTAKEN) for lift in group)
-                settled += group
-                continue
-            tombs = await read_stamps(
-                self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
-            )
-            waiting = await mend_rows.locked(self.session, group)
-            clock = await self.clock()
-            stamps: list[tuple[bytes, int, int]] = []
-            for lift in group:
-                at = (table, table.fold(lift.key))
-                row, tomb = rows.get(at), tombs.get(at, ZERO)
-                entry = waiting.get((table.digest, lift.key))
-                is_there = entry is not None and entry.seen == lift.seen
-                if not is_there and not hold:
-                    continue
-                if row is not None and self.restamped.by(lift, row):
-                    fates.append((lift, Fate.LIFTED))
-                    settled += [lift] if is_there else []
-                    continue
-                if row is None or lift.seen not in (None, row):
-                    fates.append((lift, Fate.OVERTAKEN))
-                    if lift.reason is not Reason.TOMBSTONE:
-                        records.append(self._overtaken(lift, max(row or ZERO, tomb)))
-                    if is_there and mend_rows.may_settle(lift, entry):
-                        settled.append(lift)
-                    continue
-                records += self._replaced(entry, lift)
-                # A copy: undone, and tried again, the lift knows no more than before.
-                done = replace(lift, seen=row)
-                if tomb > lift.base:
-                    done.base, done.base_row = tomb, False
-                ts = lifted(clock, row.ts, max(tomb, lift.base, lift.above).ts, promised)
-                stamps.append((lift.key, ts, self.own))
-                ready.append(done)
-                wrote.append((done, Stamp(ts, self.own)))
-                fates.append((lift, Fate.LIFTED))
+            found = await self._judged(table, group, promised, hold)
+            for lift, verdict, entry in found:
+                judged.append((lift, verdict))
+                if verdict.lost_to is not None:
+                    records.append(self._overtaken(lift, verdict.lost_to))
+                if verdict.replaces:
+                    assert entry is not None
+                    records.append(self._replaced(entry, lift))
+            stamps = [(lift.key, *each.stamp) for lift, each, _ in found if each.stamp is not None]
             if stamps:
                 events.append(stamp_event(await self._present(table), stamps))
+        ready = [verdict.done for _, verdict in judged if verdict.done is not None]
         if ready:
             # The tailer reads there what the lifted rows had replaced.
             for statement in mend_rows.put(ready, self.charsets, images=False):
                 await self.session.query(statement)
             await self.session.query(binlog_statement(events))
-            settled += ready
+        settled = [lift for lift, verdict in judged if verdict.settles]
         if settled:
             await self.session.query(mend_rows.take_out(settled))
         if ready:
             fault("mending.lift")
         if records:
             await write_conflicts(self.session, records)
+        verdicts = [verdict for _, verdict in judged]
         # The answer to the COMMIT may be lost.
-        self._remember(wrote, committed=False)
-        for lift, fate in fates:
-            lift.fate = fate
+        self._remember(verdicts, committed=False)
+        for lift, verdict in judged:
+            if verdict.fate is not None:
+                lift.fate = verdict.fate
+        return verdicts
+
+    async def _judged(
+        self, table: Table, lifts: Sequence[Lift], promised: int, hold: bool
+    ) -> list[tuple[Lift, Verdict, HeldRow | None]]:
+        """Lock all that there is of these keys; what becomes of each lift, and what waited."""
+        lookup = self.lookup(table)
+        keys = [lift.key for lift in lifts]
+        try:
+            rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
+        except Halt as error:
+            if not names_no_table(error):
+                raise
+            return [(lift, TABLE_GONE, None) for lift in lifts]
+        tombs = await read_stamps(
+            self.session, lookup, table, keys, FOR_UPDATE_NOWAIT, tombstones=True
+        )
+        waiting = await mend_rows.locked(self.session, lifts)
+        judge = Judge(self.own, self.restamped, hold, await self.clock(), promised)
+        found = []
+        for lift in lifts:
+            at, entry = (table, table.fold(lift.key)), waiting.get((table.digest, lift.key))
+            found.append((lift, judge.judge(lift, rows.get(at), tombs.get(at), entry), entry))
+        return found
 
     async def _present(self, table: Table) -> Table:
         """The table as it is defined now, which the rows' locks keep from changing.
@@ -299,7 +288,7 @@ class Mending:
     def _overtaken(self, lift: Lift, over: Stamp) -> ConflictRow:
         return mend_rows.overtaken(lift, over, self.charsets, self.own)
 
-    def _replaced(self, entry: HeldRow | None, lift: Lift) -> list[ConflictRow]:
+    def _replaced(self, entry: HeldRow, lift: Lift) -> ConflictRow:
         return mend_rows.replaced(entry, lift, self.charsets, self.own)
 
     async def hold_late(self, late: LateTombstone) -> None:

@@ -1,4 +1,11 @@
-"""What the bookkeeping tables' own rows tell the tailer as they pass in the binlog."""
+"""What the bookkeeping tables' own rows tell the tailer as they pass in the binlog.
+
+Theory of operation.  The binlog is the one place where a region's events stand in order, so a node
+learns from it what must not be learnt too early or too late.  A heartbeat row is an item of the
+stream like a transaction: its frontier holds for what follows it there.  The epoch in ``member``
+says where the predecessor's part of the log ends.  It counts when the transaction that
+raised it has ended, and all that was logged before it was still its predecessor's to publish.
+"""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from meshnode.core.stamp import ZERO, Stamp
 from meshnode.errors import Busy, Halt
 from meshnode.mysql import catalog
 from meshnode.mysql.apply import set_format
-from meshnode.mysql.applying import Applying
+from meshnode.mysql.applying import ApplyingStatements
 from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, read_stamps
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.mend_rows import LATE, held_row
@@ -21,13 +21,16 @@ from meshnode.mysql.records import LetterBody, text
 from meshnode.mysql.session import Session
 from meshnode.store.values import Letter, Waiting
 
+PARKED = "(state = 'open' OR state = 'replay' AND code = 0 AND note <> '')"
+"""Letters that are left to an operator, or that something else than a lock keeps waiting."""
 
-class ResolverSession(Applying, MenderSession):
+
+class ResolverSession(ApplyingStatements, MenderSession):
     """What the resolver of region ``own`` says to its server."""
 
     def __init__(self, session: Session, own: int, lookups: Lookups, restamped: Restamped) -> None:
         MenderSession.__init__(self, session, own, lookups, restamped)
-        Applying.__init__(self, session, lookups)
+        ApplyingStatements.__init__(self, session, lookups)
 
     async def definitions(self) -> object:
         """A checksum over the columns of all replicated tables."""
@@ -98,31 +101,33 @@ class ResolverSession(Applying, MenderSession):
             return None
         return max(row.get(at, ZERO), tomb.get(at, ZERO))
 
-    async def to_replay(self, most: int) -> list[Letter]:
-        """The oldest letters in state ``replay``."""
-        return await self._letters("state = 'replay'", most)
+    async def to_replay(self, most: int, after: int) -> list[Letter]:
+        """The oldest letters above ``after`` in state ``replay``."""
+        return await self._letters(f"state = 'replay' AND id > {after}", most)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
-        """The oldest open letters above ``after`` whose row was refused."""
-        return await self._letters(f"state = 'open' AND code > 0 AND id > {after}", most)
+        """The oldest letters above ``after`` that are open, or wait for more than a lock."""
+        return await self._letters(f"{PARKED} AND id > {after}", most)
 
     async def _letters(self, which: str, most: int) -> list[Letter]:
         rows = await self.session.query(
-            "SELECT id, origin, seq, tx_id, HEX(body) FROM meshnode.dead_letter"
+            "SELECT id, origin, seq, tx_id, code, HEX(body) FROM meshnode.dead_letter"
             f" WHERE {which} ORDER BY id LIMIT {most}"
         )
         return [
-            self._letter(number, origin, seq, str(tx_id), bytes.fromhex(str(body)))
-            for number, origin, seq, tx_id, body in rows
+            self._letter(number, origin, seq, str(tx_id), code, bytes.fromhex(str(body)))
+            for number, origin, seq, tx_id, code, body in rows
         ]
 
-    def _letter(self, number: int, origin: int, seq: int, tx_id: str, body: bytes) -> Letter:
+    def _letter(
+        self, number: int, origin: int, seq: int, tx_id: str, code: int, body: bytes
+    ) -> Letter:
         try:
             read = msgspec.msgpack.decode(body, type=LetterBody)
             table = self.tables.mapped(read.table_map)
         except (msgspec.MsgspecError, Halt) as error:
-            return Letter(number, origin, seq, tx_id, flaw=str(error))
-        return Letter(number, origin, seq, tx_id, table, read.entry, read.image, read.format)
+            return Letter(number, origin, seq, tx_id, code, flaw=str(error))
+        return Letter(number, origin, seq, tx_id, code, table, read.entry, read.image, read.format)
 
     async def begin_replay(self, letter: Letter, epoch: int) -> bool:
         """Open the transaction; whether its first write has hit the row of ``applied``."""
@@ -141,6 +146,13 @@ class ResolverSession(Applying, MenderSession):
             f" note = 'replayed' WHERE id = {letter.number}"
         )
 
+    async def postponed(self, letter: Letter, why: str) -> None:
+        """Give ``letter`` a note; the same one again writes nothing."""
+        await self.session.query(
+            f"UPDATE meshnode.dead_letter SET note = {text(why[:255])}"
+            f" WHERE id = {letter.number} AND state = 'replay'"
+        )
+
     async def refused(self, letter: Letter, why: str) -> None:
         """Open ``letter`` again with a note."""
         await self.session.query(
@@ -149,11 +161,11 @@ class ResolverSession(Applying, MenderSession):
         )
 
     async def overtaken(self, letter: Letter) -> None:
-        """Close ``letter``, if it is still open."""
+        """Close ``letter``, if it is still open or has its note."""
         await self.session.query(
             "UPDATE meshnode.dead_letter SET state = 'closed',"
             " closed_at = UTC_TIMESTAMP(6), note = 'overtaken by a later version'"
-            f" WHERE id = {letter.number} AND state = 'open'"
+            f" WHERE id = {letter.number} AND {PARKED}"
         )
 
 

@@ -136,7 +136,7 @@ def cut_before_images(
 class Scanner(msgspec.Struct, frozen=True):
     """The compiled functions of one table definition.
 
-    ``write`` serves inserts and deletes.  Both take ``(buf, pos, end)`` and return a
+    ``scan_write`` serves inserts and deletes.  Both take ``(buf, pos, end)`` and return a
     list; they raise :class:`MalformedRow` unless the rows end exactly at ``end``.
     Both expect full images; ts and origin are None in a table without stamps.
     """
@@ -144,10 +144,6 @@ class Scanner(msgspec.Struct, frozen=True):
     shape: Shape
     scan_write: Callable[[bytes, int, int], list[WriteRow]]
     scan_update: Callable[[bytes, int, int], list[UpdateRow]]
-
-    @property
-    def scan_delete(self) -> Callable[[bytes, int, int], list[WriteRow]]:
-        return self.scan_write
 
 
 _SCANNERS_KEPT = 4096

@@ -12,7 +12,7 @@ Errors of the driver are translated here, by number, into the reactions of
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -60,6 +60,9 @@ _ASSERTED = {
     "binlog_row_value_options": "",
     "gtid_next": "AUTOMATIC",
 }
+
+_SESSION_ONLY = frozenset({"sql_log_bin", "rbr_exec_mode", "gtid_next"})
+"""Those that have no global value: a new session has another one only by ``init_connect``."""
 
 _LOST = frozenset({2002, 2003, 2005, 2006, 2013, 2014, 2055, 4031, 1053, 1077, 1079, 1080, 1317})
 _LOCKED = frozenset({1205, 3572})
@@ -121,7 +124,7 @@ class Session:
     async def query(self, sql: str | bytes) -> Sequence[tuple]:
         """Run one statement; its rows, in the driver's types.
 
-        Raises Busy (locked), Replan (1032), Park (the row cannot stand here),
+        Raises Busy (locked), Replan (1032), RowError (the row cannot stand here),
         Halt (privileges, missing tables, a statement larger than the server takes:
         it would end the connection, and every new one), Retry (everything else).
         """
@@ -244,7 +247,9 @@ def translate(error: Exception, server: str) -> _Translated:
         return _Translated(RowError(what, code))
     if code in _LOGIN:
         return _Translated(
-            Refused(what, "check the account: `meshnode init --print-grants` shows what it needs"),
+            Refused(
+                what, "check the account: `meshnode init --all --print-grants` shows what it needs"
+            ),
             lost=True,
         )
     if code == _UNTOLD:
@@ -308,6 +313,21 @@ def _notice_silence(connection: Connection) -> None:
             wire.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
+def require_asserted(server: str, values: Mapping[str, object]) -> None:
+    """Refused where a new session of ``server`` has another value of an asserted variable."""
+    for variable, wanted in _ASSERTED.items():
+        value = values[variable]
+        found = "" if value is None else str(value)
+        if found == wanted:
+            continue
+        remedy = f"take {variable} out of @@GLOBAL.init_connect"
+        if variable not in _SESSION_ONLY:
+            remedy = f"SET PERSIST {variable} = '{wanted}', and {remedy} if it is there"
+            if wanted.isdecimal():
+                remedy = remedy.replace(f"'{wanted}'", wanted)
+        raise Refused(f"{server}: session variable {variable} is {found!r}, not {wanted!r}", remedy)
+
+
 async def connect(region: Region, login: Login, name: str) -> Session:
     """A pinned session with the MySQL of ``region``.
 
@@ -320,14 +340,7 @@ async def connect(region: Region, login: Login, name: str) -> Session:
         session.max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
         names = ", ".join(f"@@session.{variable}" for variable in _ASSERTED)
         values = (await session.query(f"SELECT {names}"))[0]
-        for (variable, wanted), value in zip(_ASSERTED.items(), values):
-            if str(value or "") != wanted and not (wanted == "" and not value):
-                if str(value) == wanted:
-                    continue
-                raise Refused(
-                    f"{session.server}: session variable {variable} is {value!r}, not {wanted!r}",
-                    f"SET GLOBAL {variable} = {wanted or chr(39) * 2}",
-                )
+        require_asserted(session.server, dict(zip(_ASSERTED, values, strict=True)))
     except BaseException:
         session.close()
         raise

@@ -7,6 +7,7 @@ block.  Statements stand where their reasons to change are: in a module for each
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from meshnode.core.change import Table
 from meshnode.core.mend import Restamped
 from meshnode.mysql.applier_session import ApplierSession
 from meshnode.mysql.claiming_session import ClaimingSession
@@ -15,6 +16,7 @@ from meshnode.mysql.heart_session import HeartSession
 from meshnode.mysql.housekeeping import CountingSession, GardeningSession
 from meshnode.mysql.lookup import read_collations
 from meshnode.mysql.lookups import Lookups
+from meshnode.mysql.maps import make_table
 from meshnode.mysql.resolver_session import ResolverSession
 from meshnode.mysql.session import Session, connect
 from meshnode.topology import Region
@@ -32,6 +34,10 @@ class MysqlStore:
         self.login = login
         self.tail = tail
         self.threads = threads
+
+    def table_of(self, body: bytes) -> Table:
+        """The table that a TABLE_MAP body of a frame means."""
+        return make_table(body)
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Session]:

@@ -14,9 +14,9 @@ import uuid
 from asyncmy import errors as driver
 from asyncmy.connection import Connection
 
+from meshnode.core.gtid import GtidSet
 from meshnode.errors import Halt, Retry
 from meshnode.mysql.control import Login
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.packets import Packets
 from meshnode.mysql.session import connect_raw, translate
 from meshnode.topology import Region

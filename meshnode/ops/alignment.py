@@ -42,7 +42,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do in ``region``, whose version is ``seen``; ``above`` is the greatest anywhere.
+    """What to do in ``region``.
+
+    ``seen`` is the stamp of its row, or of its tombstone; ``above`` the greatest version anywhere.
 
     ``losers`` are regions whose rows carry the version ``seen`` as well, and differ.  The lift is
     written over that version, so to whoever applies it there they look replaced by
@@ -64,8 +66,8 @@ def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) 
     """Decide about one key.
 
     ``states`` holds every region by its id.  Versions above ``since_us`` were written when the
-    table was replicated everywhere: the stream has them, and init keeps its hands off;
-    see :data:`NO_STREAM`.
+    table was replicated everywhere (:mod:`meshnode.ops.activation`): the stream has them, and
+    init keeps its hands off; see :data:`NO_STREAM`.
     ``seed`` is the region whose unversioned rows win.
     """
     rows = {region: state for region, state in states.items() if state.row is not None}
@@ -82,14 +84,20 @@ def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) 
         return NOTHING
     if top.ts > since_us:
         return Decision(Action.STREAM, above=top)
-    holders = sorted(region for region, state in rows.items() if state.row == top)
-    if not holders:
+    # A row that stands below its tombstone was written after the delete, under a clock that had
+    # stepped back: to its region it has that version.
+    standing = [state.row for state in rows.values() if state.version == top and state.row]
+    if not standing:
         holder = min(region for region, state in states.items() if state.tombstone == top)
         return Decision(Action.LIFT_TOMBSTONE, holder, top, top)
+    seen = max(standing)
+    holders = sorted(
+        region for region, state in rows.items() if state.version == top and state.row == seen
+    )
     if len({rows[region].digest for region in holders}) == 1:
-        return Decision(Action.LIFT_ROW, holders[0], top, top)
+        return Decision(Action.LIFT_ROW, holders[0], seen, top)
     if seed in holders:
         losers = tuple(each for each in holders if rows[each].digest != rows[seed].digest)
-        return Decision(Action.LIFT_ROW, seed, top, top, losers=losers)
-    what = "were written without the mesh" if top == ZERO else f"carry one version ({top})"
+        return Decision(Action.LIFT_ROW, seed, seen, top, losers=losers)
+    what = "were written without the mesh" if seen == ZERO else f"carry one version ({seen})"
     return Decision(Action.REFUSE, above=top, reason=f"rows that differ {what}")

@@ -22,18 +22,26 @@ from meshnode.mysql.schema import MESH_SCHEMA, quoted_table, tombstone_name
 from meshnode.ops import (
     doctor_accounts,
     doctor_bus,
+    doctor_history,
     doctor_ops,
     doctor_server,
     doctor_tables,
     install_steps,
 )
 from meshnode.ops.checks import REGISTRY, Check, Context, Finding, Level, TriggerRow
-from meshnode.ops.doctor_server import history
+from meshnode.ops.doctor_history import history
 from meshnode.topology import ROLES, Region, Topology
 
 __all__ = ["Finding", "Level", "examine", "examine_mesh", "history", "list_checks", "refusals"]
 
-_CHECK_MODULES = (doctor_server, doctor_accounts, doctor_tables, doctor_ops, doctor_bus)
+_CHECK_MODULES = (
+    doctor_server,
+    doctor_accounts,
+    doctor_tables,
+    doctor_ops,
+    doctor_bus,
+    doctor_history,
+)
 """Importing them registers their checks."""
 
 MESH_CHECKS = {

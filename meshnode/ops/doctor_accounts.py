@@ -88,7 +88,7 @@ async def privileges(context: Context) -> list[Finding]:
                     Level.REFUSE,
                     f"account {role}",
                     f"lacks {', '.join(lacking)}",
-                    "run what `meshnode init --print-grants` prints",
+                    "run what `meshnode init --all --print-grants` prints",
                 )
             )
     return found

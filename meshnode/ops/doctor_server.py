@@ -4,7 +4,6 @@ import time
 
 from meshnode.core.settings import SETTINGS, Setting
 from meshnode.mysql import bookkeeping as texts
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
 from meshnode.ops.checks import REGISTRY, Check, Context, Finding, Level, check
 
@@ -189,59 +188,3 @@ async def server_uuid(context: Context) -> list[Finding]:
             "point the topology at the former server; docs/LIMITS.md has the manual way on",
         )
     ]
-
-
-@check("published-history", "the server has every transaction that it has published")
-async def published_history(context: Context) -> list[Finding]:
-    """What the newest noted frame says was published; the node compares with the topic's end.
-
-    The note lags behind the topic, so only what is published and lost can be told
-    from it, not what is purged and unpublished.
-    """
-    if "tail_gtids" not in context.bookkeeping.get("member", ()):
-        return []
-    published = await context.control.value(
-        f"SELECT tail_gtids FROM {quoted_table(MESH_SCHEMA, 'member')}"
-    )
-    executed = await context.control.value("SELECT @@GLOBAL.gtid_executed")
-    return history(
-        context.region.name,
-        GtidSet(str(published or "")),
-        GtidSet(str(executed).replace("\n", "")),
-        GtidSet(),
-    )
-
-
-def history(region: str, published: GtidSet, executed: GtidSet, purged: GtidSet) -> list[Finding]:
-    """Compare what the region's topic says was published with what the server has.
-
-    ``published`` is the resume position at the end of the topic, the others are
-    the server's ``gtid_executed`` and ``gtid_purged``.
-    """
-    found = []
-    lost = published.subtract(executed)
-    if lost:
-        found.append(
-            Finding(
-                "published-history",
-                Level.REFUSE,
-                region,
-                "gtid_executed",
-                f"lacks {lost}, which is published: the server has lost commits",
-                "peers have those rows; docs/OPERATING.md, 'A server that lost commits', says how "
-                "to get them back",
-            )
-        )
-    gone = purged.subtract(published)
-    if gone:
-        found.append(
-            Finding(
-                "published-history",
-                Level.REFUSE,
-                region,
-                "gtid_purged",
-                f"covers {gone}, which is not published: those changes are gone from the binlog",
-                "docs/OPERATING.md, 'A purged position', says how to bring the region back",
-            )
-        )
-    return found

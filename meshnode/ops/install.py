@@ -26,7 +26,7 @@ from meshnode.core.shape import Shape, Unfit, compare
 from meshnode.errors import Refused, Retry
 from meshnode.mysql import bookkeeping, catalog, control
 from meshnode.mysql.schema import digest
-from meshnode.ops import install_data, install_steps, rejoin, table_rules
+from meshnode.ops import activation, install_data, install_steps, rejoin, table_rules
 from meshnode.ops.install_data import RefusedKey
 from meshnode.ops.install_steps import Statement
 from meshnode.topology import Region, Topology
@@ -109,7 +109,7 @@ async def init(
             for site in sites:
                 await work.run(site, await install_steps.table(site.control, *name))
         if every and seed_from is not None:
-            has_topic = partial(_has_topic, topology, report)
+            has_topic = partial(_has_topic, topology)
             await rejoin.rejoin(
                 sites, tables, seed_from, has_topic, work.run, report, dry_run=dry_run
             )
@@ -119,8 +119,10 @@ async def init(
                     site, await install_steps.triggers(site.control, site.region.id, *name)
                 )
         for name in tables:
+            fresh = [site for site in sites if await activation.is_undated(site.control, name)]
             for site in sites:
                 await work.run(site, await install_steps.activation(site.control, *name))
+            await activation.date(sites, fresh, name, work.run, report, dry_run=dry_run)
         result.left += _left(topology, sites, tables, dry_run)
         if every and not dry_run:
             await _compare(sites, tables, seed_from, result, report)
@@ -219,19 +221,16 @@ async def _others(
     return found
 
 
-async def _has_topic(topology: Topology, report: Report, region: str) -> bool:
-    """Whether the region's topic exists; False where it cannot be found out."""
+async def _has_topic(topology: Topology, region: str) -> bool:
+    """Whether the region's topic exists; Retry or Refused where it cannot be found out."""
+    bus = bare_bus(topology)
     try:
-        bus = bare_bus(topology)
-        try:
-            async with asyncio.timeout(BUS_SECONDS):
-                return await bus.inspect(region)
-        finally:
-            await bus.close()
-    except (Retry, Refused, TimeoutError) as error:
-        why = str(error) or f"no answer within {BUS_SECONDS:g} s"
-        report(f"{region}: see that its former topic is deleted, the bus cannot be asked: {why}")
-        return False
+        async with asyncio.timeout(BUS_SECONDS):
+            return await bus.inspect(region)
+    except TimeoutError as error:
+        raise Retry(f"the bus has not answered within {BUS_SECONDS:g} s") from error
+    finally:
+        await bus.close()
 
 
 async def _tables(topology: Topology, sites: list[Site]) -> list[tuple[str, str]]:

@@ -24,14 +24,8 @@ from meshnode.errors import Retry
 from meshnode.mysql import catalog, restamp, rowdigest
 from meshnode.mysql.control import Control, code_of
 from meshnode.mysql.keyvalues import KeyReader, Values
-from meshnode.mysql.schema import (
-    MESH_SCHEMA,
-    ORIGIN_COLUMN,
-    TS_COLUMN,
-    digest,
-    quoted_table,
-    tombstone_table,
-)
+from meshnode.mysql.schema import ORIGIN_COLUMN, TS_COLUMN, quoted_table, tombstone_table
+from meshnode.ops.activation import active_since
 from meshnode.ops.alignment import NO_STREAM, Action, Decision, State, decide
 from meshnode.ops.seed_records import Loss, Seat, SeedRecords, read_charsets
 
@@ -181,7 +175,7 @@ class _Comparison:
         for place, found in zip(places, tables, strict=True):
             made._lifters[place.region] = _Lifter(place, found, reader, records)
         made._seed = next((place.region for place in places if place.name == seed_from), None)
-        made.since_us = max([await _active_since(place, schema, table) for place in places])
+        made.since_us = max([await active_since(p.connection, (schema, table)) for p in places])
         return made
 
     async def _everywhere(self, sql: str) -> list[list[tuple]]:
@@ -386,14 +380,3 @@ class _Lifter:
             return locked, []
         there = {tuple(row[:-2]) for row in await self._place.connection.rows(asked)}
         return locked, [lift for lift in lifts if lift.values in there and lift.values not in mine]
-
-
-async def _active_since(place: Place, schema: str, table: str) -> int:
-    """When the table's row was written in this region, in microseconds since 1970."""
-    return int(
-        await place.connection.value(
-            "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at)"
-            f" FROM {quoted_table(MESH_SCHEMA, 'tables')} WHERE digest = %s",
-            (digest(schema, table),),
-        )
-    )

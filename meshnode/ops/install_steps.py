@@ -234,7 +234,8 @@ async def activation(connection: Control, schema_name: str, table_name: str) -> 
 
     A row that is stamped later than that date commits later than the activation,
     so the stream has it; one stamped between the two may stand before it in the
-    binlog, and is init's to compare.
+    binlog, and is init's to compare.  Where a clock has stepped back the date is not
+    enough: :mod:`meshnode.ops.activation`.
     """
     name = schema.digest(schema_name, table_name)
     if name in await _present(connection, "tables"):

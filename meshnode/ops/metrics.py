@@ -51,6 +51,7 @@ _COUNTERS = {
     "late_tombstones": "meshnode_late_tombstones_total",
     "gc_tombstones": "meshnode_tombstones_collected_total",
     "claims": "meshnode_claims_total",
+    "retention_lost_bytes": "meshnode_retention_lost_bytes_total",
 }
 """Counters of the board, and what they are called outside."""
 

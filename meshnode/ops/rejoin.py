@@ -20,7 +20,7 @@ that it has not, and leaves none to a stream, whatever the clocks say.
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshnode.errors import Refused
+from meshnode.errors import Refused, Retry
 from meshnode.mysql import catalog
 from meshnode.mysql.control import Control
 from meshnode.mysql.keyvalues import KeyReader, Values
@@ -168,20 +168,14 @@ async def rejoin(
 
     ``sites`` are all regions.  Bookkeeping and tombstone tables are there, but in a dry run.
     ``run`` takes what is changed in the regions that work.  Raises Refused where the emptied
-    region ``has_topic`` still: the others would read it once more, and what it wrote in its former
-    life would bring back what was deleted since.
+    region ``has_topic`` still, or may have it.
     """
     seed = next(site for site in sites if site.name == seed_from)
     empty = [site for site in sites if site is not seed and await _is_empty(site.control, tables)]
     if not empty or not (await standing(seed.control)).started:
         return
     for site in empty:
-        if await has_topic(site.name):
-            raise Refused(
-                f"region {site.name} was emptied, but its topic is still there: the others would "
-                "read it again, and bring back rows that were deleted since",
-                f"delete the topic of {site.name}; {SECTION}",
-            )
+        await _require_no_topic(site, sites, has_topic, report)
     await _forget(sites, empty, run)
     if dry_run:
         for site in empty:
@@ -218,6 +212,37 @@ async def rejoin(
                     position,
                 )
         report(f"{site.name}: begins where {seed.name} is, with its {copied} tombstones")
+
+
+async def _require_no_topic(
+    site: "Site",
+    sites: Sequence["Site"],
+    has_topic: Callable[[str], Awaitable[bool]],
+    report: Callable[[str], None],
+) -> None:
+    """Refuse to go on while the emptied ``site`` has its topic, or may have it.
+
+    The others forget how far they had read it, so they would read it once more, and what it
+    wrote in its former life would bring back what was deleted since.  One that nobody has heard of
+    has no former life.
+    """
+    harm = "the others would read it again, and bring back rows that were deleted since"
+    try:
+        there = await has_topic(site.name)
+    except (Retry, Refused) as error:
+        if not any([await _has_heard(each.control, site.region.id) for each in sites]):
+            report(f"{site.name}: see that it has no topic yet, the bus cannot be asked: {error}")
+            return
+        raise Refused(
+            f"region {site.name} was emptied, and it cannot be found out whether its topic is "
+            f"gone: {error.what}; if it is not, {harm}",
+            f"run this where the bus can be reached; {SECTION}",
+        ) from error
+    if there:
+        raise Refused(
+            f"region {site.name} was emptied, but its topic is still there: {harm}",
+            f"delete the topic of {site.name}; {SECTION}",
+        )
 
 
 async def _forget(

@@ -178,7 +178,10 @@ async def read(
         heartbeat = None
     if heartbeat is None:
         shown.error = f"schema meshnode is missing or empty in {region.mysql}"
-        shown.remedy = f"run `meshnode init --region {region.name}`"
+        shown.remedy = (
+            "run `meshnode init --all`; into a mesh that has run already, with `--seed-from` a"
+            " region that has all rows"
+        )
         return _Seen(shown, {})
     now, wall, frontier, body, mesh, member, epoch, tail_seq, gc_limit = heartbeat
     if (mesh, member) != (topology.mesh, region.id):

@@ -8,7 +8,8 @@ differences are gone or stay at once, and under traffic only those count that we
 rows with the same stamps at several looks.  Keys that kept changing are reported as moving.
 
 Nothing is changed, with one exception: a clean verify of all tables closes the letters of
-skipped transactions, because it is the proof that their effect was made good.
+skipped transactions that were there when it began, because it is the proof that their effect
+was made good.
 """
 
 import asyncio
@@ -99,12 +100,18 @@ class Verdict:
 
     @property
     def identical(self) -> bool:
-        return all(table.identical for table in self.tables)
+        """Whether no difference was found; never without a table that was compared."""
+        return bool(self.tables) and all(table.identical for table in self.tables)
+
+    @property
+    def moving(self) -> int:
+        """Keys that were still changing at the end: nothing is known of them."""
+        return sum(table.moving for table in self.tables)
 
     @property
     def settled(self) -> bool:
         """Identical, and nothing was moving: at this moment every region had the same rows."""
-        return self.identical and not any(table.moving for table in self.tables)
+        return self.identical and not self.moving
 
 
 async def verify(
@@ -118,9 +125,16 @@ async def verify(
     """Compare the tables that ``selects(schema, table)`` (None: all) in all regions.
 
     Raises Retry or Refused for a region that cannot be asked: nothing can be said without it.
+    Refused where no table is replicated, too: nothing was compared is not "identical".
     """
     async with _sides(topology) as sides:
         found = await _replicated(sides)
+        if not found:
+            raise Refused(
+                "no table is replicated in any region: there is nothing to compare",
+                "run `meshnode init --all`; see [replicate] of the topology if it takes in none",
+            )
+        skipped = [await _skipped(side) for side in sides]
         names = sorted(name for name in found if selects is None or selects(*name))
         padded = await _padded(sides[0])
         works = [await _prepare(sides, name, found[name], padded) for name in names]
@@ -129,7 +143,7 @@ async def verify(
         verdict = Verdict(tuple(side.name for side in sides), results)
         verdict.unreplicated = await _unreplicated(topology, sides, found)
         if selects is None and verdict.settled:
-            verdict.closed = await _close_skipped(sides)
+            verdict.closed = await _close(sides, skipped)
         return verdict
 
 
@@ -341,11 +355,20 @@ def _add_orphans(sides: Sequence[Side], work: _Work, listed: int) -> None:
     work.result.orphans = list(rows.values())[:listed]
 
 
-async def _close_skipped(sides: Sequence[Side]) -> int:
+async def _skipped(side: Side) -> list[int]:
+    """The letters of transactions that were skipped until now."""
+    rows = await side.connection.rows("SELECT id FROM meshnode.dead_letter WHERE state = 'skipped'")
+    return [int(row[0]) for row in rows]
+
+
+async def _close(sides: Sequence[Side], skipped: Sequence[Sequence[int]]) -> int:
+    """Close these letters: one that was written since may be of rows that were compared before."""
     closed = 0
-    for side in sides:
-        closed += await side.connection.execute(
-            "UPDATE meshnode.dead_letter SET state = 'closed', closed_at = UTC_TIMESTAMP(6),"
-            " note = 'verified' WHERE state = 'skipped'"
-        )
+    for side, letters in zip(sides, skipped, strict=True):
+        if letters:
+            among = ", ".join(map(str, letters))
+            closed += await side.connection.execute(
+                "UPDATE meshnode.dead_letter SET state = 'closed', closed_at = UTC_TIMESTAMP(6),"
+                f" note = 'verified' WHERE state = 'skipped' AND id IN ({among})"
+            )
     return closed

@@ -33,11 +33,11 @@ class View:
             lines += self._table(table)
         rows = sum(table.rows for table in verdict.tables)
         word = "identical" if verdict.identical else "NOT identical"
+        if verdict.moving:
+            word += f", {verdict.moving} keys still changing"
         lines.append(
             f"{word}: {len(verdict.tables)} tables, {rows} rows in {len(verdict.regions)} regions"
         )
-        if not verdict.tables:
-            lines.append("no table is replicated: run `meshnode init --all`")
         if verdict.unreplicated:
             lines.append(
                 f"not compared, because not replicated yet: {', '.join(verdict.unreplicated)}"
@@ -123,7 +123,8 @@ class View:
             lines.append(f"{table.name}: {table.orphan_count - len(table.orphans)} more orphans")
         if table.moving:
             lines.append(
-                f"{table.name}: {table.moving} keys changed at every look and were not judged"
+                f"{table.name}: {table.moving} keys were still changing and were not judged"
+                " (run it again when less is written, or with a longer --settle)"
             )
         return lines
 

@@ -57,6 +57,10 @@ class Writing(Session, Protocol):
     each plan, then ``commit``.  What the core decides stands between ``lock`` and ``standing``.
     """
 
+    async def definition(self, table: Table) -> Definition:
+        """How ``table`` stands here now; outside a transaction."""
+        ...
+
     async def learn(self, keys: Iterable[tuple[Table, bytes]]) -> None:
         """Learn the canonical forms of character keys (``Table.folds``); outside a transaction."""
         ...
@@ -106,10 +110,6 @@ class Applying(Writing, Protocol):
 
     async def progress(self, origin: int) -> Progress | None:
         """The row of ``origin`` in ``applied``; ``None`` where there is none."""
-        ...
-
-    async def definition(self, table: Table) -> Definition:
-        """How ``table`` stands here now; outside a transaction."""
         ...
 
     async def begin(self, format: bytes, fence: Fence) -> bool:
@@ -265,11 +265,14 @@ class Claiming(Mending, Protocol):
         """End the account's other sessions; what they had not committed is rolled back."""
         ...
 
-    async def raise_epoch(self, found: Callable[[int], None]) -> int:
-        """Raise the epoch in ``member`` and in every row of ``applied``; the new one.
+    async def raise_epoch(
+        self, appliers: bool, found: Callable[[int], None], committing: Callable[[int], None]
+    ) -> int:
+        """Raise the epoch in ``member``, with ``appliers`` also in all of ``applied``; the new one.
 
         In one transaction, which gives the region its incarnation if it has none yet.  ``found``
         gets the epoch that stood there, under its lock; nothing lasts of it if that raises.
+        ``committing`` gets the new one just before COMMIT: what fails earlier is rolled back.
         """
         ...
 
@@ -326,12 +329,12 @@ class Resolving(Writing, Mending, Protocol):
         """The greatest stamp of row and tombstone; ``None`` where that cannot be said now."""
         ...
 
-    async def to_replay(self, most: int) -> list[Letter]:
-        """The first letters that are to be replayed."""
+    async def to_replay(self, most: int, after: int) -> list[Letter]:
+        """The first letters with a number above ``after`` that are to be replayed."""
         ...
 
     async def parked(self, most: int, after: int) -> list[Letter]:
-        """The first letters with a number above ``after`` whose row could not stand here."""
+        """The first letters above ``after`` that are left to an operator, or `postponed`."""
         ...
 
     async def begin_replay(self, letter: Letter, epoch: int) -> bool:
@@ -345,12 +348,16 @@ class Resolving(Writing, Mending, Protocol):
         """Close ``letter`` in the open transaction."""
         ...
 
+    async def postponed(self, letter: Letter, why: str) -> None:
+        """Note what is in the way of ``letter``, which is still to be replayed."""
+        ...
+
     async def refused(self, letter: Letter, why: str) -> None:
         """Leave ``letter`` to an operator, unless one has decided about it meanwhile."""
         ...
 
     async def overtaken(self, letter: Letter) -> None:
-        """Close ``letter``, whose key has gone on, unless it was to be replayed meanwhile."""
+        """Close ``letter``, whose key has gone on, if it is still one of the `parked`."""
         ...
 
 
@@ -360,6 +367,13 @@ class Store(Protocol):
     The sessions' own transactions are not taken for those of clients (the heart asks how
     old these are).  A session is closed at the end of its block, whatever ended it.
     """
+
+    def table_of(self, body: bytes) -> Table:
+        """The table that a table map's body means, which a frame carries as the origin logged it.
+
+        The server is not asked.  `Halt` where the body lacks what a table needs.
+        """
+        ...
 
     def applying(self, name: str) -> AbstractAsyncContextManager[Applying]:
         """A session for the applier ``name``."""

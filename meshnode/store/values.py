@@ -164,7 +164,8 @@ class Waiting(NamedTuple):
 class Letter(NamedTuple):
     """A row that was set aside, of item ``seq`` of ``origin``, with what a replay needs.
 
-    ``format`` is the format description that ``image`` follows; without an image it was removed.
+    ``code`` is MySQL's number of the error, 0 where the row was only locked.  ``format`` is the
+    format description that ``image`` follows; without an image it was removed.
     Where the letter cannot be read ``flaw`` says why, and there is no table and no entry.
     """
 
@@ -172,6 +173,7 @@ class Letter(NamedTuple):
     origin: int
     seq: int
     tx_id: str
+    code: int
     table: Table | None = None
     entry: Entry | None = None
     image: bytes | None = None

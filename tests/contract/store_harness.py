@@ -10,6 +10,7 @@ import base64
 import re
 import sys
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +26,12 @@ from virtual.store import MemoryStore
 from meshnode.accounts import Account
 from meshnode.core.mend import Restamped
 from meshnode.core.plan import Ancestry, Work, make_plan
+from meshnode.core.shape import Column, FieldType
 from meshnode.core.wire import Beat
 from meshnode.errors import MeshError, RowError
+from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.control import Control, code_of, connect_to
+from meshnode.mysql.maps import make_table
 from meshnode.mysql.restamp import format_description
 from meshnode.mysql.schema import tombstone_table
 from meshnode.mysql.store import MysqlStore
@@ -38,6 +42,8 @@ from meshnode.topology import MysqlAddress, Region
 OWN, EPOCH, INCARNATION = 1, 4, 7
 PEERS = (2, 3)
 TABLE = number_table()
+MORE = Column("more", FieldType.LONG, nullable=False)
+WIDER = make_table(build_table_map(1, "shop", "t", (*TABLE.shape.columns, MORE), (0,)))
 TOMBSTONES = tombstone_table("shop", "t")
 SOON = 30.0
 
@@ -92,6 +98,20 @@ class Memory:
             for each in self.database.records.values()
             if isinstance(each, Parked)
         ]
+
+    async def ask_for_replays(self) -> None:
+        """Do what an operator does who wants every open letter replayed."""
+        for name, each in list(self.database.records.items()):
+            if isinstance(each, Parked) and each.state == "open":
+                self.database.records[name] = replace(each, state="replay", note="")
+
+    async def widen(self) -> None:
+        """Give the table a column more, for the time being."""
+        self.database.tables[TABLE.digest] = WIDER
+
+    async def narrow(self) -> None:
+        """Take the column away."""
+        self.database.tables[TABLE.digest] = TABLE
 
     async def skip(self, tx_id: str) -> None:
         """Do what an operator does who leaves a transaction out."""
@@ -201,6 +221,17 @@ class Real:
                 " ORDER BY id"
             )
         )
+
+    async def ask_for_replays(self) -> None:
+        await self.sql.execute(
+            "UPDATE meshnode.dead_letter SET state = 'replay', note = '' WHERE state = 'open'"
+        )
+
+    async def widen(self) -> None:
+        await self.sql.execute("ALTER TABLE shop.t ADD COLUMN more INT NOT NULL DEFAULT 7")
+
+    async def narrow(self) -> None:
+        await self.sql.execute("ALTER TABLE shop.t DROP COLUMN more")
 
     async def skip(self, tx_id: str) -> None:
         await self.sql.execute(

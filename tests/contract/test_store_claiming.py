@@ -8,10 +8,10 @@ from store_works import NEW, OLD, PEER, insert, lift, opened, plan_of
 from virtual.rows import ZERO, wire_key
 
 from meshnode.core.change import Transaction
+from meshnode.core.gtid import GtidSet
 from meshnode.core.mend import Fate
 from meshnode.core.wire import DELETE, UPDATE, WRITE
-from meshnode.errors import Fenced, Retry
-from meshnode.mysql.gtid import GtidSet
+from meshnode.errors import Busy, Fenced, Retry
 from meshnode.store.port import Claiming
 from meshnode.store.values import Decisions, Joined, Log, Tail
 
@@ -24,15 +24,17 @@ async def test_the_epoch_is_raised_in_every_row_and_the_incarnation_given_once(
     region: Region_,
 ) -> None:
     found: list[int] = []
+    sent: list[int] = []
     async with claiming(region) as session:
         assert (await session.member()).incarnation == 0
-        assert await session.raise_epoch(found.append) == EPOCH + 1
+        assert await session.raise_epoch(True, found.append, sent.append) == EPOCH + 1
         first = await session.member()
         assert (first.region, first.epoch) == (OWN, EPOCH + 1)
         assert first.incarnation > 0
-        assert await session.raise_epoch(found.append) == EPOCH + 2
+        assert await session.raise_epoch(True, found.append, sent.append) == EPOCH + 2
         assert await session.member() == first._replace(epoch=EPOCH + 2)
     assert found == [EPOCH, EPOCH + 1]
+    assert sent == [EPOCH + 1, EPOCH + 2]
     assert await region.epochs() == [EPOCH + 2] * 3
 
 
@@ -40,17 +42,30 @@ async def test_nothing_lasts_when_the_epoch_that_was_found_is_refused(region: Re
     def refuse(epoch: int) -> None:
         raise Fenced(f"found {epoch}", "")
 
+    sent: list[int] = []
     async with claiming(region) as session:
         with pytest.raises(Fenced, match=f"found {EPOCH}"):
-            await session.raise_epoch(refuse)
+            await session.raise_epoch(True, refuse, sent.append)
         assert await region.epochs() == [EPOCH] * 3
         assert (await session.member()).incarnation == 0
-        assert await session.raise_epoch(id) == EPOCH + 1, "no lock was left"
+        assert await session.raise_epoch(True, id, id) == EPOCH + 1, "no lock was left"
+    assert not sent
+
+
+async def test_what_fails_before_the_commit_is_told_as_rolled_back(region: Region_) -> None:
+    """An apply transaction holds its row for longer than is waited for it."""
+    sent: list[int] = []
+    async with claiming(region) as session, region.store.applying("a") as applier:
+        assert await applier.begin(region.format, fence())
+        with pytest.raises(Busy):
+            await session.raise_epoch(True, id, sent.append)
+        assert not sent
+        assert await region.epochs() == [EPOCH] * 3
 
 
 async def test_two_that_raise_the_epoch_get_two(region: Region_) -> None:
     async with claiming(region) as one, claiming(region) as two:
-        got = await asyncio.gather(one.raise_epoch(id), two.raise_epoch(id))
+        got = await asyncio.gather(one.raise_epoch(True, id, id), two.raise_epoch(True, id, id))
         assert sorted(got) == [EPOCH + 1, EPOCH + 2]
     assert await region.epochs() == [EPOCH + 2] * 3
 
@@ -60,7 +75,7 @@ async def test_an_apply_transaction_is_over_before_its_row_gets_the_epoch(
 ) -> None:
     async with claiming(region) as session, region.store.applying("a") as applier:
         assert await applier.begin(region.format, fence())
-        raising = asyncio.create_task(session.raise_epoch(id))
+        raising = asyncio.create_task(session.raise_epoch(True, id, id))
         while not await region.waiters():
             assert not raising.done()
         await applier.commit()
@@ -68,6 +83,18 @@ async def test_an_apply_transaction_is_over_before_its_row_gets_the_epoch(
         stored = await applier.progress(PEER)
         assert stored is not None and (stored.seq, stored.epoch) == (1, EPOCH + 1)
         assert not await applier.begin(region.format, fence(2, old=1)), "it is fenced"
+
+
+async def test_a_claim_of_the_same_process_waits_for_no_apply_transaction(
+    region: Region_,
+) -> None:
+    """A huge one lasts for minutes, and nothing is published before the claim."""
+    async with claiming(region) as session, region.store.applying("a") as applier:
+        assert await applier.begin(region.format, fence())
+        assert await session.raise_epoch(False, id, id) == EPOCH + 1
+        assert await region.epochs() == [EPOCH + 1, EPOCH, EPOCH]
+        await applier.commit()
+        assert await applier.begin(region.format, fence(2, old=1)), "it is not fenced"
 
 
 async def test_other_sessions_end_with_what_they_had_open(region: Region_) -> None:
@@ -211,7 +238,7 @@ async def test_a_successor_s_epoch_shows_in_the_log(region: Region_) -> None:
     client = await region.client()
     async with claiming(region) as session:
         after = await executed(session)
-        await session.raise_epoch(id)
+        await session.raise_epoch(False, id, id)
         await client.insert(1, "later")
         log = await open_log(session, after)
         try:

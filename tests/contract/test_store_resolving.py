@@ -157,14 +157,15 @@ async def set_aside(region: Region_, *rows: tuple[Work, MeshError]) -> None:
 
 
 def replay_of(resolver: Resolving, epoch: int = EPOCH) -> Replay:
-    return Replay(resolver, Board(OWN, epoch=epoch), EVERYTHING)
+    return Replay(resolver, Board(OWN, apply_epoch=epoch), EVERYTHING)
 
 
 async def test_letters_are_told_by_what_they_wait_for(region: Region_) -> None:
     works = [insert(1), insert(2), delete(3, ZERO, NEW)]
     await set_aside(region, *zip(works, (REFUSED, LOCKED, REFUSED)))
     async with resolving(region) as resolver:
-        (two,) = await resolver.to_replay(10)
+        (two,) = await resolver.to_replay(10, 0)
+        assert await resolver.to_replay(10, two.number) == []
         one, three = await resolver.parked(10, 0)
         assert await resolver.parked(1, 0) == [one]
         assert [each.number for each in await resolver.parked(10, one.number)] == [three.number]
@@ -176,15 +177,19 @@ async def test_letters_are_told_by_what_they_wait_for(region: Region_) -> None:
             assert letter.table is not None and letter.table.digest == TABLE.digest
             assert (letter.entry, letter.image) == (incoming.entry, image)
             assert (letter.format, letter.flaw) == (region.format, "")
+        assert (one.code, two.code, three.code) == (REFUSED.code, 0, REFUSED.code)
 
 
 async def test_a_decision_holds_only_where_none_was_made_meanwhile(region: Region_) -> None:
     await set_aside(region, (insert(1), REFUSED), (insert(2), LOCKED))
     async with resolving(region) as resolver:
-        (one,), (two,) = await resolver.parked(10, 0), await resolver.to_replay(10)
+        (one,), (two,) = await resolver.parked(10, 0), await resolver.to_replay(10, 0)
         await resolver.refused(one, "no")
+        await resolver.postponed(one, "later")
         await resolver.overtaken(two)
         assert await region.states() == [(1, "open", ""), (2, "replay", "")]
+        await resolver.postponed(two, "later")
+        assert await region.states() == [(1, "open", ""), (2, "replay", "later")]
         await resolver.refused(two, "no")
         await resolver.overtaken(one)
     closed = "overtaken by a later version"
@@ -196,7 +201,7 @@ async def test_a_replay_applies_the_row_and_closes_its_letter_or_does_neither(
 ) -> None:
     await set_aside(region, (insert(1), LOCKED))
     async with resolving(region) as resolver:
-        (letter,) = await resolver.to_replay(10)
+        (letter,) = await resolver.to_replay(10, 0)
         assert await resolver.begin_replay(letter, EPOCH)
         await resolver.replayed(letter)
         await resolver.rollback()
@@ -231,9 +236,10 @@ async def test_a_replay_waits_for_a_lock_and_for_its_epoch(region: Region_) -> N
         assert await region.states() == [(1, "replay", "")]
         await client.rollback()
         assert await replay_of(resolver, EPOCH + 1).replay() == 0
-        assert await region.states() == [(1, "open", "the node is being replaced: try again")]
-        assert await resolver.to_replay(10) == []
-    assert (await region.standing(1)).row == OLD
+        assert await region.states() == [(1, "replay", "")]
+        assert (await region.standing(1)).row == OLD
+        assert await replay_of(resolver).replay() == 1
+    assert (await region.standing(1)).row == NEW
 
 
 async def test_a_replay_is_not_published(region: Region_) -> None:

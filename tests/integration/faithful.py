@@ -18,10 +18,10 @@ from recording import executed, record, rows_events
 from server_pool import ServerPool
 from steps import QUICK
 
+from meshnode.core.gtid import GtidSet
 from meshnode.lab.servers import Server
 from meshnode.mysql.control import Control
 from meshnode.mysql.events import HEADER_SIZE
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.rowimage import make_scanner
 from meshnode.mysql.schema import digest, quoted_table
 
@@ -108,7 +108,7 @@ def _stored(server: Server, tables: Sequence[tuple[str, str]]) -> dict[tuple[str
         if images is None or event.rows.before is None or event.rows.after is not None:
             continue
         assert event.rows.full, shape.name
-        scan = make_scanner(event.table_map).scan_delete
+        scan = make_scanner(event.table_map).scan_write
         for start, stop, key, _, _ in scan(event.event, event.rows.start, event.rows.stop):
             assert key not in images
             images[key] = event.event[start:stop]

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pymysql
 
+from meshnode.core.gtid import GtidSet
 from meshnode.lab.servers import Server
 from meshnode.mysql.bodies import Rows, parse_format_description, parse_rows
 from meshnode.mysql.events import (
@@ -22,7 +23,6 @@ from meshnode.mysql.events import (
     parse_payload,
     take_event,
 )
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.tablemap import TableMap, parse_table_map
 
 COM_BINLOG_DUMP_GTID = 0x1E

@@ -72,10 +72,16 @@ def rebuilt_map(event: RowsEvent, table_id: int) -> bytes:
 
 
 def rebuilt_rows(
-    event: RowsEvent, type_: int, table_id: int, before: bytes | None, after: bytes | None, rows
+    event: RowsEvent,
+    type_: int,
+    table_id: int,
+    before: bytes | None,
+    after: bytes | None,
+    rows,
+    flags: int = END_WITHOUT_FOREIGN_KEYS,
 ) -> bytes:
     count = len(event.table_map.shape.columns)
-    body = build_rows(type_, table_id, END_WITHOUT_FOREIGN_KEYS, count, before, after, rows)
+    body = build_rows(type_, table_id, flags, count, before, after, rows)
     return build_event(type_, FOREIGN_SERVER_ID, body)
 
 

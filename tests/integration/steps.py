@@ -174,6 +174,11 @@ def applier(mesh: Mesh, at: int, peer: int):
     return next(each for each in node.actors if each.name == f"applier {NAMES[peer]}")
 
 
+def applying(mesh: Mesh, at: int, peer: int):
+    """The session of that applier, which must be at work."""
+    return applier(mesh, at, peer).loop.session
+
+
 class Paused:
     """A method that stops after its first call that ``picks``, until it is let go.
 

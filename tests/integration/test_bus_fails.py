@@ -24,7 +24,7 @@ async def test_a_bus_that_fails_does_not_end_the_batch_being_applied(servers, tm
     async with running(servers, tmp_path) as mesh:
         one = mesh.sql[0]
         await mesh.settle()
-        taker = applier(mesh, 1, 0)
+        taker = applier(mesh, 1, 0).loop
         reader, original = taker.intake.reader, taker.intake.reader.read
         fails = True
 
@@ -34,7 +34,7 @@ async def test_a_bus_that_fails_does_not_end_the_batch_being_applied(servers, tm
             return await original(position, size)
 
         async with Paused(
-            taker.applying, "lock", lambda works, *_: bool(works[0].incoming)
+            taker.session, "lock", lambda works, *_: bool(works[0].incoming)
         ) as pause:
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'in flight')")
             await pause.reached()

@@ -68,7 +68,7 @@ CASES = (
 
 @pytest.mark.kafka_essential
 async def test_two_sides_of_a_cut(servers, tmp_path) -> None:
-    """Guards the decision on stamps (DESIGN 4.3): always the later one, whoever looks."""
+    """Guards the decision on stamps (``core/resolve.py``): always the later one, whoever looks."""
     async with running(servers, tmp_path) as mesh:
         one = mesh.sql[0]
 

@@ -58,7 +58,7 @@ def keyed(kind: FieldType, collation: int) -> Shape:
 async def test_canonical_keys_are_equal_exactly_where_the_server_has_them_equal(
     servers, kind
 ) -> None:
-    """Guards the maps of keys: one key taken for two, or two for one, diverges (DESIGN 4)."""
+    """Guards the maps of keys: one key taken for two, or two for one, diverges."""
     (server,) = await servers(1)
     session = await session_of(server)
     collations = await read_collations(session)

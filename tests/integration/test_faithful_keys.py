@@ -151,7 +151,7 @@ async def as_client(mesh: Mesh, at: int, *statements: str) -> None:
 
 
 async def test_every_key_type(server_pool, tmp_path) -> None:
-    """Guards lookups by key (DESIGN 4), and what each key goes through until it is lifted."""
+    """Guards lookups by key, and what each key goes through until it is lifted."""
     create = ["CREATE DATABASE app", *(table.create() for table in TABLES)]
     async with lent_mesh(server_pool, tmp_path, create) as mesh:
         with mesh.servers[0].connect() as connection:

@@ -24,7 +24,7 @@ def literals(group: tuple[Sample, ...], row: int) -> list[str]:
 
 
 async def test_every_type_and_edge_value(server_pool, tmp_path) -> None:
-    """Guards exact images (DESIGN 1): inserted, changed from the other side, deleted, NULL."""
+    """Guards exact images: inserted, changed from the other side, deleted, NULL."""
     definitions = [
         f"CREATE TABLE app.{table} (id INT PRIMARY KEY, "
         + ", ".join(f"c{at} {sample.type} NULL" for at, sample in enumerate(group))

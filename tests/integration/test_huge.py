@@ -19,9 +19,12 @@ from steps import (
 )
 from test_stops import skip
 
-from meshnode.actors import applier as applier_module
+from meshnode.actors import apply_loop
+from meshnode.actors.patience import PatientReader
 from meshnode.core.wire import PART, Claim, Frame, Sender, decode
+from meshnode.errors import Retry
 from meshnode.limits import KIB
+from meshnode.mysql import session
 from meshnode.topology import Limits
 
 ROWS = 20_000
@@ -163,7 +166,7 @@ async def test_a_peer_that_dies_in_the_middle_leaves_no_lock_and_no_half(
         one, two = mesh.sql
         await one.execute(RECURSION)
         await mesh.settle()
-        reached, original = asyncio.Event(), applier_module.parts_of
+        reached, original = asyncio.Event(), apply_loop.parts_of
 
         async def parts_of(*arguments):
             number = 0
@@ -174,7 +177,7 @@ async def test_a_peer_that_dies_in_the_middle_leaves_no_lock_and_no_half(
                     await asyncio.Event().wait()
                 yield part
 
-        monkeypatch.setattr(applier_module, "parts_of", parts_of)
+        monkeypatch.setattr(apply_loop, "parts_of", parts_of)
         async with watched(mesh, 1) as watch:
             # While the stream is cut in the middle nothing is applied and nothing locked.
             await one.execute(fill())
@@ -190,6 +193,82 @@ async def test_a_peer_that_dies_in_the_middle_leaves_no_lock_and_no_half(
         assert len(rows) == ROWS
         assert rows[2][1] == "client"
         assert applier(mesh, 1, 0).state.state == "running"
+
+
+class Flaky:
+    """A reader that gives one record at a time, and fails twice after ``many`` of them."""
+
+    def __init__(self, reader, many: int) -> None:
+        self.reader, self.close = reader, reader.close
+        self.many, self.failures = many, 2
+
+    async def read(self, position: bytes, size: int) -> list:
+        self.many -= 1
+        if self.many < 0 < self.failures:
+            self.failures -= 1
+            raise Retry("the bus is away")
+        return await self.reader.read(position, 1)
+
+
+async def test_a_bus_that_is_away_for_a_moment_does_not_begin_it_anew(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """What was applied until then would be rolled back, and a long one might never come through."""
+    async with running(servers, tmp_path, TABLE, limits=PARTS) as mesh:
+        one, _ = mesh.sql
+        tries: list[Flaky] = []
+
+        def patient(reader, keep_alive) -> PatientReader:
+            tries.append(Flaky(reader, 4))
+            return PatientReader(tries[-1], keep_alive)
+
+        monkeypatch.setattr(apply_loop, "PatientReader", patient)
+        await one.execute(RECURSION)
+        await one.execute(fill())
+        await sees(mesh, 1, COUNT, ROWS, 60)
+        assert [flaky.failures for flaky in tries] == [0]
+        assert len(await converged(mesh)) == ROWS
+
+
+DUMPS = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+
+
+async def test_a_region_publishes_while_it_applies_a_huge_transaction(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """Also when its origin side has to start again, and claims its stream anew.
+
+    Needed: a claim of the same process does not touch the row that the apply holds.
+    """
+    # The server must not end the session that stands still, however slow this machine is.
+    patient = session._PINNED.replace("wait_timeout = 30", "wait_timeout = 300", 1)
+    monkeypatch.setattr(session, "_PINNED", patient)
+    async with running(servers, tmp_path, TABLE, limits=PARTS) as mesh:
+        one, two = mesh.sql
+        await one.execute(RECURSION)
+        await mesh.settle()
+        reached, go_on, original = asyncio.Event(), asyncio.Event(), apply_loop.parts_of
+
+        async def parts_of(*arguments):
+            async for part in original(*arguments):
+                yield part
+                reached.set()
+                await go_on.wait()
+
+        monkeypatch.setattr(apply_loop, "parts_of", parts_of)
+        await one.execute(fill())
+        await asyncio.wait_for(reached.wait(), 60)
+        counts = mesh.nodes[1][0].board.counts
+        assert counts["claims"] == 1
+        ((dump,),) = await two.rows(DUMPS)
+        await two.execute(f"KILL {dump}")
+        await two.execute(f"INSERT INTO app.t (id, v) VALUES ({MANY}, 'own')")
+        await sees(mesh, 0, f"SELECT COUNT(*) FROM app.t WHERE id = {MANY}", 1, 60)
+        assert counts["claims"] > 1 and await two.value(COUNT) == 1
+        go_on.set()
+        await sees(mesh, 1, COUNT, ROWS + 1, 60)
+        assert len(await converged(mesh)) == ROWS + 1
+        assert counts["retries"] == 0, "the apply was not disturbed"
 
 
 async def test_a_huge_transaction_that_loses_some_rows(servers, tmp_path) -> None:

@@ -71,9 +71,9 @@ async def test_conflicts_are_listed_and_shown_side_by_side(servers, stack, opera
     assert "app.items" not in await run("conflicts", "list", "--table", "app.orders")
     assert "app.orders" in await run("conflicts", "list", "--table", "orders")
     assert "no conflicts" in await run("conflicts", "list", "--table", "other.orders")
-    (told,) = json.loads(
-        await run("conflicts", "list", "--json", "--limit", "1", "--region", "one")
-    )
+    answer = json.loads(await run("conflicts", "list", "--json", "--limit", "1", "--region", "one"))
+    assert answer["away"] == {}
+    (told,) = answer["conflicts"]
     assert told["winner_image"] == {"id": 7, "name": "[bold]new", "same": 1.5}
     shown = await run("conflicts", "show", str(told["id"]), "--region", "one")
     lines = {line.split()[0]: line for line in shown.splitlines() if line.split()}
@@ -100,10 +100,12 @@ async def test_letters_are_listed_and_shown(servers, stack, operator_of) -> None
     assert "no dead letters" in await run("dead-letters", "list")
     for state in ("open", "closed"):
         await regions.sql[0].execute(LETTER, (state,))
-    (told,) = json.loads(await run("dead-letters", "list", "--json"))
+    (told,) = json.loads(await run("dead-letters", "list", "--json"))["letters"]
     assert (told["state"], told["code"], told["image"]) == ("open", 3819, {"id": 7, "v": -1})
-    assert len(json.loads(await run("dead-letters", "list", "--json", "--state", "all"))) == 2
-    assert json.loads(await run("dead-letters", "list", "--json", "--region", "two")) == []
+    every = json.loads(await run("dead-letters", "list", "--json", "--state", "all"))
+    assert len(every["letters"]) == 2
+    none = json.loads(await run("dead-letters", "list", "--json", "--region", "two"))
+    assert none == {"letters": [], "away": {}}
     shown = await run("dead-letters", "show", str(told["id"]), "--region", "one")
     assert "3819 check violated" in shown
     assert "app.orders id=7" in shown
@@ -251,6 +253,10 @@ async def test_lists_show_the_regions_that_can_be_asked_and_name_the_others(
     shown = await operator(*command, code=1)
     assert "4711" in shown and "two cannot be asked: no connection to the MySQL" in shown
     shown = await operator(*command, "--json", code=1)
-    assert json.JSONDecoder().raw_decode(shown)[0][0]["key"] == {"id": 4711}
+    told, _ = json.JSONDecoder().raw_decode(shown)
+    (found,) = told["conflicts" if command[0] == "conflicts" else "letters"]
+    assert found["key"] == {"id": 4711}
+    assert "no connection to the MySQL" in told["away"]["two"]["error"]
+    assert told["away"]["two"]["remedy"]
     assert "4711" in await operator(*command, "--region", "one")
     assert "4711" not in await operator(*command, "--region", "two", code=1)

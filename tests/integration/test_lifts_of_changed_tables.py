@@ -4,7 +4,7 @@ import pytest
 from steps import converged, run, running, waits
 
 from meshnode.mysql import mending
-from meshnode.mysql.mending import Mending
+from meshnode.mysql.mending import MendingStatements
 from meshnode.mysql.schema import TriggerRole, trigger_name
 
 both = pytest.mark.parametrize("rule", ["on", "off"])
@@ -40,7 +40,7 @@ async def test_columns_that_were_added_before_the_stamp(
         return table
 
     if rule == "off":
-        monkeypatch.setattr(Mending, "_present", as_it_was)
+        monkeypatch.setattr(MendingStatements, "_present", as_it_was)
     async with running(servers, tmp_path) as mesh:
         await unstamped(mesh)
         await mesh.everywhere(WIDER)
@@ -85,7 +85,7 @@ async def test_a_key_that_has_another_type_now(servers, tmp_path, monkeypatch, r
         return await self.tables.named(table.schema, table.name)
 
     if rule == "off":
-        monkeypatch.setattr(Mending, "_present", whatever_the_key)
+        monkeypatch.setattr(MendingStatements, "_present", whatever_the_key)
     async with running(servers, tmp_path) as mesh:
         await unstamped(mesh)
         await mesh.sql[0].execute("ALTER TABLE app.t MODIFY COLUMN id BIGINT")

@@ -9,7 +9,7 @@ import contextlib
 from steps import (
     Paused,
     actor,
-    applier,
+    applying,
     converged,
     lock_wait,
     records,
@@ -168,8 +168,8 @@ async def test_an_insert_and_a_delete_of_two_streams_on_a_new_key(servers, tmp_p
             return any(work.incoming for work in works)
 
         async with (
-            Paused(applier(mesh, 1, 0).applying, "lock", plans) as insert,
-            Paused(applier(mesh, 1, 2).applying, "lock", plans) as delete,
+            Paused(applying(mesh, 1, 0), "lock", plans) as insert,
+            Paused(applying(mesh, 1, 2), "lock", plans) as delete,
         ):
             mesh.cut()
             await insert.reached()
@@ -191,7 +191,7 @@ async def test_a_client_between_the_look_and_the_write_of_an_applier(servers, tm
         one, two = mesh.sql
         await mesh.settle()
         async with Paused(
-            applier(mesh, 1, 0).applying, "lock", lambda works, *_: bool(works[0].incoming)
+            applying(mesh, 1, 0), "lock", lambda works, *_: bool(works[0].incoming)
         ) as pause:
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
             await pause.reached()
@@ -216,7 +216,7 @@ async def test_a_row_that_comes_in_below_a_tombstone_being_written(servers, tmp_
         await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
         await three.execute("DELETE FROM app.t WHERE id = 1")
         async with Paused(
-            applier(mesh, 1, 2).applying, "lock", lambda works, *_: bool(works[0].incoming)
+            applying(mesh, 1, 2), "lock", lambda works, *_: bool(works[0].incoming)
         ) as delete:
             mesh.cut((0, 1))
             await delete.reached()
@@ -239,7 +239,7 @@ async def test_the_tailer_looks_at_tombstones_under_a_lock(servers, tmp_path) ->
         await two.execute("INSERT INTO app.t (id, v) VALUES (3, 'x')")
         await mesh.settle()
         async with Paused(
-            applier(mesh, 0, 1).applying, "look", lambda plan, *_: bool(plan.removals)
+            applying(mesh, 0, 1), "look", lambda plan, *_: bool(plan.removals)
         ) as pause:
             await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {future}, 2)")
             await pause.reached()

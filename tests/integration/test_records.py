@@ -2,7 +2,7 @@
 
 import json
 
-from steps import applier, converged, records, run, running, sees, stamp
+from steps import applier, applying, converged, records, run, running, sees, stamp
 
 from meshnode import limits
 from meshnode.limits import KIB
@@ -110,7 +110,7 @@ async def test_images_are_read_in_portions(servers, tmp_path, monkeypatch) -> No
 
         # The statement itself: repeated keys, keys without a row, and every portion.
         node, _ = mesh.nodes[1]
-        table = next(iter(applier(mesh, 1, 0).applying.lookups._lookups))
+        table = next(iter(applying(mesh, 1, 0).lookups._lookups))
         session = await connect(node.region, applier(mesh, 1, 0).store.login, "test")
         try:
             lookup = Lookups(await read_collations(session))(table)

@@ -178,7 +178,9 @@ async def test_rows_of_before_are_lifted_whatever_the_clock_of_the_fresh_server(
             patch.setattr(install, "_compare", broken_off)
             with pytest.raises(Retry):
                 await mesh.init(seed_from="one")
-        await mesh.everywhere("UPDATE meshnode.tables SET created_at = created_at - INTERVAL 1 DAY")
+        await mesh.everywhere(
+            "UPDATE meshnode.tables SET created_at = created_at - INTERVAL 1 DAY, since_us = 0"
+        )
         assert (await mesh.init(seed_from="one")).complete
         mesh.start(1)
         assert [row[0] for row in await converged(mesh)] == [1]

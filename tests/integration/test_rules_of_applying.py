@@ -13,7 +13,7 @@ import pytest
 from mesh import NAMES
 from steps import (
     Paused,
-    applier,
+    applying,
     converged,
     gardening,
     running,
@@ -22,12 +22,14 @@ from steps import (
     until,
 )
 
-from meshnode.actors import origin, parking
+from meshnode.actors import parking
 from meshnode.actors.applier import Applier
+from meshnode.actors.apply_loop import ApplyLoop
 from meshnode.core.plan import Form
 from meshnode.errors import Fenced
 from meshnode.mysql import applier_session, session
-from meshnode.mysql.applying import Applying
+from meshnode.mysql.applying import ApplyingStatements
+from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.rowvalues import row_values
 from meshnode.node import Node
 from meshnode.store.values import Unable
@@ -55,7 +57,7 @@ async def test_the_position_commits_with_the_data(servers, tmp_path, monkeypatch
         await mesh.settle()
         if rule == "off":
             monkeypatch.setattr(applier_session, "fence", first)
-        async with Paused(applier(mesh, 1, 0).applying, "lock", has_rows) as pause:
+        async with Paused(applying(mesh, 1, 0), "lock", has_rows) as pause:
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
             await pause.reached()
             await mesh.drop(1)
@@ -73,7 +75,8 @@ async def test_the_position_commits_with_the_data(servers, tmp_path, monkeypatch
 async def zombie_of(mesh, at: int, peer: int) -> AsyncIterator[Applier]:
     """The applier of a process that stands still while another takes its region over."""
     node = Node(mesh.topology, None, NAMES[at])
-    node.board.epoch = mesh.nodes[at][0].board.epoch
+    board = mesh.nodes[at][0].board
+    node.board.epoch, node.board.apply_epoch = board.epoch, board.apply_epoch
     node.board.claim()
     try:
         yield next(each for each in node.actors if each.name == f"applier {NAMES[peer]}")
@@ -90,29 +93,32 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
     other process connects just after.
     """
 
-    async def whatever_stands_there(session, peer, incarnation, mark, *_) -> bool:
-        (row,) = await session.query(
-            f"SELECT seq, epoch FROM meshnode.applied WHERE origin = {peer} FOR UPDATE"
+    async def whatever_stands_there(session, first) -> bool:
+        ((seq, epoch),) = await session.query(
+            f"SELECT seq, epoch FROM meshnode.applied WHERE origin = {first.origin} FOR UPDATE"
         )
-        return await fence(session, peer, incarnation, mark, *row)
+        return await fence(session, first._replace(seq=seq, epoch=epoch))
 
-    async def without_killing(session, kill, ours) -> int:
-        return await raise_epoch(session, None, ours)
+    async def killing_nobody(session) -> None:
+        pass
 
     def dies(*_) -> None:
         raise asyncio.CancelledError
 
-    fence, raise_epoch = applier_session.fence, origin.raise_epoch
+    def of_the_zombie(loop, batch) -> bool:
+        return loop is zombie.loop and any(each.rows for each in batch)
+
+    fence = applier_session.fence
     # The server must not end the session that stands still, however slow this machine is.
     patient = session._PINNED.replace("wait_timeout = 30", "wait_timeout = 300", 1)
     monkeypatch.setattr(session, "_PINNED", patient)
-    monkeypatch.setattr(origin, "raise_epoch", without_killing)
+    monkeypatch.setattr(ClaimingSession, "end_others", killing_nobody)
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await mesh.settle()
         async with (
             zombie_of(mesh, 1, 0) as zombie,
-            Paused(zombie, "_works", lambda batch: any(each.rows for each in batch)) as pause,
+            Paused(ApplyLoop, "_works", of_the_zombie) as pause,
             gardening(mesh, 0) as here,
             gardening(mesh, 1) as there,
         ):
@@ -134,7 +140,7 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
             if rule == "off":
                 monkeypatch.setattr(applier_session, "fence", whatever_stands_there)
                 # It dies again after that: the delete, which it has read too, stays undone.
-                monkeypatch.setattr(zombie, "_done", dies)
+                monkeypatch.setattr(zombie.loop, "_done", dies)
             pause.go()
             if rule == "on":
                 await asyncio.wait([running_zombie], timeout=20)
@@ -151,14 +157,14 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
 async def test_parking_finds_the_row_by_halves(servers, tmp_path, monkeypatch, rule) -> None:
     """Off: the item is parked as a whole, and rows that could stand are missing."""
 
-    async def whole(applier, work, incoming, parked, tally, aside) -> None:
+    async def whole(writer, work, incoming, parked, tally, aside) -> None:
         if not incoming:
             return
-        await applier.applying.save("whole")
+        await writer.session.save("whole")
         try:
-            tally.add(await parking._outcomes(applier, work, incoming, wait=not aside))
+            tally.add(await parking._outcomes(writer, work, incoming, wait=not aside))
         except parking.RowError as error:
-            await applier.applying.back_to("whole")
+            await writer.session.back_to("whole")
             parked += (Unable(each, error) for each in incoming)
 
     if rule == "off":
@@ -201,7 +207,7 @@ async def test_rows_are_written_by_primary_key(servers, tmp_path, monkeypatch, r
                     f" {','.join(f'{name} = VALUES({name})' for name in names[1:])}"
                 )
 
-    write = Applying.write
+    write = ApplyingStatements.write
     table = "CREATE TABLE app.t (id INT PRIMARY KEY, u VARCHAR(10) UNIQUE, v INT)"
     async with running(servers, tmp_path, table) as mesh:
         one, two = mesh.sql
@@ -210,7 +216,7 @@ async def test_rows_are_written_by_primary_key(servers, tmp_path, monkeypatch, r
         await one.execute("INSERT INTO app.t VALUES (1, 'same', 1)")
         await two.execute("INSERT INTO app.t VALUES (2, 'same', 2)")
         if rule == "off":
-            monkeypatch.setattr(Applying, "write", upsert)
+            monkeypatch.setattr(ApplyingStatements, "write", upsert)
         mesh.cut((1, 0))
         if rule == "on":
             await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter", 1)
@@ -231,10 +237,10 @@ async def test_an_applier_for_each_peer(servers, tmp_path, monkeypatch, rule) ->
 
         def __init__(self) -> None:
             self.lock = asyncio.Lock()
-            self.holder: Applier | None = None
+            self.holder: ApplyLoop | None = None
             self.queue: list[str] = []
 
-        async def take(self, taker: Applier, *arguments) -> None:
+        async def take(self, taker: ApplyLoop, *arguments) -> None:
             if self.holder is not taker:
                 self.queue.append(taker.peer.name)
                 await self.lock.acquire()
@@ -244,7 +250,7 @@ async def test_an_applier_for_each_peer(servers, tmp_path, monkeypatch, rule) ->
             self.holder = None
             self.lock.release()
 
-    attempt, turns = Applier._try, {name: Turn() for name in NAMES}
+    attempt, turns = ApplyLoop._try, {name: Turn() for name in NAMES}
 
     async def in_turn(self, *arguments) -> None:
         await turns[self.region.name].take(self, *arguments)
@@ -254,7 +260,7 @@ async def test_an_applier_for_each_peer(servers, tmp_path, monkeypatch, rule) ->
         await one.execute("INSERT INTO app.t (id) VALUES (1), (2)")
         await mesh.settle()
         if rule == "off":
-            monkeypatch.setattr(Applier, "_try", in_turn)
+            monkeypatch.setattr(ApplyLoop, "_try", in_turn)
         async with await mesh.session(1) as client:
             await client.execute("BEGIN")
             await client.execute("UPDATE app.t SET v = 'held' WHERE id = 1")

@@ -86,7 +86,7 @@ async def test_committed_rows_survive_kill_and_the_port_stays(throwaway):
     assert (server.port, server.running) == (port, True)
     assert server.pid != first
     assert ask(server, "SELECT id FROM d.t") == 7
-    await server.restart_async()
+    server.restart()
     assert (ask(server, "SELECT id FROM d.t"), server.port) == (7, port)
     assert ask(server, "SELECT @@server_uuid") == identity
 
@@ -359,7 +359,7 @@ async def test_a_named_program_comes_first(mysqld, tmp_path, monkeypatch):
 def test_an_old_server_runs_with_the_same_options(new_server):
     server = new_server(mysqld=find_mysql8())
     server.start()
-    assert server.mysqld.release == (8, 0, 15)
+    assert server.mysqld.version.startswith("8.0.15")
     assert ask(server, "SELECT @@version").startswith("8.0.15")
     assert ask(server, "SELECT @@GLOBAL.binlog_row_metadata") == "FULL"
     assert ask(server, "SELECT @@GLOBAL.gtid_executed") == ""

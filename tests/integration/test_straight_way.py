@@ -4,7 +4,7 @@ With a rule off (``rule == "off"``) the same script must end wrong.
 """
 
 import pytest
-from steps import Paused, applier, converged, records, running, sees, until
+from steps import Paused, applying, converged, records, running, sees, until
 from test_huge import PARTS, RECURSION, fill
 from test_huge import ROWS as ROWS_OF_HUGE
 
@@ -115,7 +115,7 @@ async def test_tombstones_are_looked_at_after_the_write(
         await one.execute(insert(DENSE, "i"))
         await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", ROWS)
         async with Paused(
-            applier(mesh, 1, 2).applying, "look", lambda plan, *_: bool(plan.removals)
+            applying(mesh, 1, 2), "look", lambda plan, *_: bool(plan.removals)
         ) as delete:
             await three.execute("DELETE FROM app.t WHERE id = 50")
             await delete.reached()

@@ -172,7 +172,7 @@ async def test_limits_change_without_a_new_start(servers, tmp_path) -> None:
         await insert(mesh, 0, 1)
         await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "row 1")
         applier = next(each for each in mesh.nodes[1][0].actors if each.name == "applier one")
-        assert applier.intake.run_rows == 100
+        assert applier.loop.intake.run_rows == 100
         assert [(node, node.board.epoch) for node, _ in mesh.nodes.values()] == before
         assert [process.node for process in site.processes] == [node for node, _ in before]
 

@@ -234,7 +234,5 @@ async def test_an_endpoint_that_is_away_disturbs_nobody(servers, tmp_path) -> No
         tracers = {name: mesh.nodes[at][0].tracer for at, name in enumerate(NAMES[:2])}
         outlets = [tracer.outlet for tracer in tracers.values()]
         assert all(outlet.ended for outlet in outlets)
-        began = time.monotonic()
         await mesh.stop()
-        assert time.monotonic() - began < 20
         assert [outlet.sent for outlet in outlets] == [0, 0]

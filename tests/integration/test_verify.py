@@ -1,5 +1,6 @@
 """``meshnode verify`` on real servers: identical tables pass, every planted difference is named."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
@@ -220,16 +221,18 @@ async def test_a_table_that_is_not_everywhere_is_a_problem(servers, stack) -> No
     assert found(await regions.verify(), "wider").differing == 1
 
 
+SKIPPED = (
+    "INSERT INTO meshnode.dead_letter (at, origin, seq, tx_id, ts, stamp_origin, code, cause,"
+    " body, state) VALUES (UTC_TIMESTAMP(6), 1, 0, %s, 0, 0, 0, 'told to', '', 'skipped')"
+)
+
+
 async def test_a_clean_verify_closes_skipped_letters(servers, stack) -> None:
     regions = await regions_of(stack, await servers(2))
     await regions.table("good", "id INT PRIMARY KEY")
     await regions.table("bad", "id INT PRIMARY KEY")
     await regions.insert("bad", "1", at=0)
-    letter = (
-        "INSERT INTO meshnode.dead_letter (at, origin, seq, tx_id, ts, stamp_origin, code, cause,"
-        " body, state) VALUES (UTC_TIMESTAMP(6), 1, 0, 'u:5', 0, 0, 0, 'told to', '', 'skipped')"
-    )
-    await regions.sql[0].execute(letter)
+    await regions.sql[0].execute(SKIPPED, ("u:5",))
     state = "SELECT state, note FROM meshnode.dead_letter"
     assert not (await regions.verify()).identical
     assert await regions.sql[0].row(state) == ("skipped", "")
@@ -241,6 +244,37 @@ async def test_a_clean_verify_closes_skipped_letters(servers, stack) -> None:
     verdict = await regions.verify()
     assert verdict.closed == 1
     assert await regions.sql[0].row(state) == ("closed", "verified")
+
+
+async def test_a_letter_that_was_written_meanwhile_stays(servers, stack) -> None:
+    """Its transaction may have left its traces behind where all had been compared already."""
+    regions = await regions_of(stack, await servers(2))
+    await regions.table("late", "id INT PRIMARY KEY")
+    await regions.insert("late", "1", at=0)
+    await regions.sql[0].execute(SKIPPED, ("u:5",))
+    looked = asyncio.Event()
+
+    async def meanwhile() -> None:
+        await looked.wait()
+        await regions.sql[0].execute(SKIPPED, ("u:6",))
+        await regions.insert("late", "1", at=1)
+
+    work = asyncio.create_task(meanwhile())
+    verdict = await regions.verify(settle=20, report=lambda line: looked.set())
+    await work
+    assert verdict.settled
+    assert verdict.closed == 1
+    states = await regions.sql[0].rows("SELECT tx_id, state FROM meshnode.dead_letter ORDER BY id")
+    assert [tuple(row) for row in states] == [("u:5", "closed"), ("u:6", "skipped")]
+
+
+async def test_without_a_replicated_table_nothing_is_said_and_closed(servers, stack) -> None:
+    regions = await regions_of(stack, await servers(2))
+    await regions.sql[0].execute(SKIPPED, ("u:5",))
+    with pytest.raises(Refused, match="no table is replicated in any region") as refused:
+        await regions.verify()
+    assert "init --all" in refused.value.remedy
+    assert await regions.sql[0].value("SELECT state FROM meshnode.dead_letter") == "skipped"
 
 
 async def test_names_of_64_characters_and_quotes(servers, stack) -> None:

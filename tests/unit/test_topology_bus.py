@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from test_topology import TWO, read, refused
 
+from meshnode import limits
+from meshnode.bus.log import LogOptions
+
 CASES = {
     "kafka with a folder": ('kind = "file"', 'kind = "kafka"', "bus.dir", "no meaning"),
     "kafka nowhere": (
@@ -100,3 +103,16 @@ def test_loopback_ops_ports_clash_only_on_one_machine(tmp_path: Path) -> None:
     assert "the same as region[0].ops" in refused(tmp_path, same)["region[1].ops"]
     apart = same.replace('host = "127.0.0.1", port = 3312', 'host = "db.west"')
     assert read(tmp_path, apart).region("west").ops.port == 8311
+
+
+def test_what_a_file_bus_keeps_by_default_is_said_in_one_place(tmp_path: Path) -> None:
+    bus = read(tmp_path, TWO).bus
+    assert (bus.segment_bytes, bus.min_age_seconds, bus.max_bytes) == (
+        limits.BUS_SEGMENT_BYTES,
+        limits.BUS_KEEP_SECONDS,
+        limits.BUS_MAX_BYTES,
+    )
+    assert LogOptions() == LogOptions(bus.segment_bytes, bus.min_age_seconds, bus.max_bytes)
+    readme = Path(__file__).parents[2] / "topology" / "README.md"
+    assert "64 MiB, 3600, 16 GiB" in readme.read_text()
+    assert (limits.BUS_SEGMENT_BYTES, limits.BUS_MAX_BYTES) == (64 << 20, 16 << 30)

@@ -39,6 +39,15 @@ class Conflicted(NamedTuple):
 class MemoryWriting(MemorySession):
     """A session that carries out plans."""
 
+    async def definition(self, table: Table) -> Definition:
+        async def read() -> Definition:
+            local = self.database.tables.get(table.digest)
+            if local is None:
+                return Definition(False)
+            return Definition(True, local.shape, [True] * len(local.shape.columns))
+
+        return await self._say(read)
+
     async def learn(self, keys: Iterable[tuple[Table, bytes]]) -> None:
         """Keys whose equal values are equal bytes need nothing to be learnt."""
 
@@ -191,15 +200,6 @@ class MemoryApplying(MemoryWriting):
                 row.incarnation, row.seq, row.position, row.stream_epoch, row.frontier,
                 row.heard_us, row.commit_us, row.heard_beat, row.epoch,
             )  # fmt: skip
-
-        return await self._say(read)
-
-    async def definition(self, table: Table) -> Definition:
-        async def read() -> Definition:
-            local = self.database.tables.get(table.digest)
-            if local is None:
-                return Definition(False)
-            return Definition(True, local.shape, [True] * len(local.shape.columns))
 
         return await self._say(read)
 

@@ -52,6 +52,13 @@ class Parked:
     note: str = ""
 
     @property
+    def is_parked(self) -> bool:
+        """Whether it is left to an operator, or something else than a lock keeps it waiting."""
+        return self.state == "open" or (
+            self.state == "replay" and not self.code and bool(self.note)
+        )
+
+    @property
     def code(self) -> int:
         """MySQL's number of the error; 0 where the row was only locked."""
         return getattr(self.row.error, "code", 0)

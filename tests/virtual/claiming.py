@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from meshnode.core.gtid import GtidSet
 from meshnode.limits import LOCK_WAIT_SECONDS
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.notices import Notices
 from meshnode.store.values import Decisions, History, Joined, Log, Member
 
@@ -29,11 +29,15 @@ class MemoryClaiming(MemoryMending):
 
         await self._say(kill)
 
-    async def raise_epoch(self, found: Callable[[int], None]) -> int:
+    async def raise_epoch(
+        self, appliers: bool, found: Callable[[int], None], committing: Callable[[int], None]
+    ) -> int:
         try:
             epoch = await self._say(self._raise_epoch)
             found(epoch - 1)
-            await self._say(lambda: self._fence(epoch))
+            if appliers:
+                await self._say(lambda: self._fence(epoch))
+            committing(epoch)
             await self.commit()
         except BaseException:
             await self.rollback()

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from meshnode.core.change import Marker, Mended, NetKey, Table
+from meshnode.core.lifting import Judge
 from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
-from meshnode.core.stamp import ZERO, Stamp, lifted
+from meshnode.core.stamp import ZERO, Stamp
 from meshnode.errors import Busy
 
 from .applying import Conflicted
@@ -131,7 +132,7 @@ class MemoryMending(MemorySession):
             if not self.restamped.by(lift, lifts[lift]):
                 lift.fate = Fate.OVERTAKEN
                 if lift.reason is not Reason.TOMBSTONE:
-                    lost = self._overtaken(lift, None, lifts[lift])
+                    lost = self._overtaken(lift, lifts[lift])
                     self.database.note(tx, "conflict", lost)
 
         await self._patiently(lifts, work)
@@ -148,50 +149,35 @@ class MemoryMending(MemorySession):
         at = lift.table, lift.table.fold(lift.key)
         row: Row | None = await database.read(tx, row_name(at), True, None)
         await self.store.wire.between()
-        tomb = await database.read(tx, tomb_name(at), True, None) or ZERO
+        tomb = await database.read(tx, tomb_name(at), True, None)
         name = mend_name(lift.table, lift.key, False)
         held: Held | None = await database.read(tx, name, True, 2.0)
-        is_there = held is not None and held.seen == lift.seen
-        if not is_there and not hold:
-            return None
-        is_done = row is not None and self.restamped.by(lift, row.stamp)
-        is_overtaken = not is_done and (row is None or lift.seen not in (None, row.stamp))
-        if is_there and not (is_overtaken and _owes_a_record(held, lift)):
+        judge = Judge(self.own, self.restamped, hold, database.now(), promised)
+        verdict = judge.judge(lift, None if row is None else row.stamp, tomb, held)
+        if held is not None and verdict.settles:
             await database.delete(tx, name)
-        if is_done:
-            return Fate.LIFTED
-        if is_overtaken:
-            if lift.reason is not Reason.TOMBSTONE:
-                database.note(tx, "conflict", self._overtaken(lift, row, tomb))
-            return Fate.OVERTAKEN
-        self._replace(tx, held, lift)
-        # A copy: undone, and tried again, the lift knows no more than before.
-        done = replace(lift, seen=row.stamp)
-        if tomb > lift.base:
-            done.base, done.base_row = tomb, False
-        ts = lifted(database.now(), row.stamp.ts, max(tomb, lift.base, lift.above).ts, promised)
-        stamp = Stamp(ts, self.own)
+        if verdict.lost_to is not None:
+            database.note(tx, "conflict", self._overtaken(lift, verdict.lost_to))
+        if held is not None and verdict.replaces:
+            database.note(tx, "conflict", self._replaced(held, lift))
+        done, stamp = verdict.done, verdict.stamp
+        if row is None or done is None or stamp is None:
+            return verdict.fate
         await self.store.wire.between()
         new = image(number_of(lift.key), stamp, value_of(lift.table, row.image))
         await database.update(tx, row_name(at), Row(lift.table, stamp, new))
         tx.mended[(lift.table.digest, lift.key)] = Mended(row.stamp, done.base, done.base_row)
-        if held is not None and database.value(tx, name) is not None:
-            await database.delete(tx, name)
         wrote.append((lift, done, stamp))
         self.restamped.note(done, stamp, False)
-        return Fate.LIFTED
+        return verdict.fate
 
-    def _overtaken(self, lift: Lift, row: Row | None, tomb: Stamp) -> Conflicted:
-        winner = max(row.stamp if row else ZERO, tomb)
-        return Conflicted(lift.key, "overtaken", winner, lift.seen or ZERO, None, _seen(lift), "")
+    def _overtaken(self, lift: Lift, over: Stamp) -> Conflicted:
+        return Conflicted(lift.key, "overtaken", over, lift.seen or ZERO, None, _seen(lift), "")
 
-    def _replace(self, tx: Transaction, held: Held | None, lift: Lift | Held) -> None:
-        """Record a version that waits no longer, because ``lift`` is about a later one."""
-        if held is None or held.seen == lift.seen or held.is_published:
-            return
+    def _replaced(self, held: Held, lift: Lift | Held) -> Conflicted:
+        """The record of a version that waits no longer, because ``lift`` is about a later one."""
         winner, loser = lift.seen or ZERO, held.seen or ZERO
-        lost = Conflicted(lift.key, "overtaken", winner, loser, None, held.image, "")
-        self.database.note(tx, "conflict", lost)
+        return Conflicted(lift.key, "overtaken", winner, loser, None, held.image, "")
 
     async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
         return await self._patiently(late, self._bury)
@@ -227,7 +213,8 @@ class MemoryMending(MemorySession):
             if known is None:
                 await self.database.insert(self.tx, name, held)
             elif not held.late:
-                self._replace(self.tx, known, held)
+                if known.seen != held.seen and not known.is_published:
+                    self.database.note(self.tx, "conflict", self._replaced(known, held))
                 image = held.image
                 if image is None and known.seen == held.seen:
                     image = known.image
@@ -281,11 +268,6 @@ class MemoryMending(MemorySession):
 
     async def learn(self, keys: object) -> None:
         """Keys whose equal values are equal bytes need nothing to be learnt."""
-
-
-def _owes_a_record(held: Held, lift: Lift) -> bool:
-    """Whether an entry must outlast ``lift``, overtaken over a tombstone: it has no image."""
-    return not held.is_published and lift.reason is Reason.TOMBSTONE and lift.is_bare
 
 
 def _seen(lift: Lift) -> bytes | None:

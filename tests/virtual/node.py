@@ -5,13 +5,13 @@ Not there are the watcher, which reads a file, and the retention, which only Kaf
 
 from meshnode.actors.applier import Applier
 from meshnode.actors.board import Board
-from meshnode.actors.census import Taker
+from meshnode.actors.census import CensusTaker
 from meshnode.actors.gardener import Gardener
 from meshnode.actors.heart import Heart
 from meshnode.actors.kernel import Actor, State, Supervisor
 from meshnode.actors.origin import Origin
 from meshnode.actors.resolver import Resolver
-from meshnode.actors.settings import Guard
+from meshnode.actors.settings import SettingsGuard
 from meshnode.actors.watcher import View
 from meshnode.topology import MysqlAddress, Region, Replicate, Topology
 
@@ -56,8 +56,8 @@ class VirtualNode:
             ),
             Gardener(view, self.region, store, self.writer, self.board),
             Resolver(view, store, self.board),
-            Taker(self.region, store, self.board),
-            Guard(store, self.board, lab=False),
+            CensusTaker(self.region, store, self.board),
+            SettingsGuard(store, self.board, lab=False),
         ]
 
         for actor in self.actors:

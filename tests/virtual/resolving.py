@@ -66,13 +66,13 @@ class MemoryResolving(MemoryWriting, MemoryMending):
         except Busy:
             return None
 
-    async def to_replay(self, most: int) -> list[Letter]:
-        return await self._letters(lambda each: each.state == "replay", most)
+    async def to_replay(self, most: int, after: int) -> list[Letter]:
+        return await self._letters(
+            lambda each: each.state == "replay" and each.number > after, most
+        )
 
     async def parked(self, most: int, after: int) -> list[Letter]:
-        return await self._letters(
-            lambda each: each.state == "open" and each.code > 0 and each.number > after, most
-        )
+        return await self._letters(lambda each: each.is_parked and each.number > after, most)
 
     async def _letters(self, wanted: Callable[[Parked], bool], most: int) -> list[Letter]:
         async def read() -> list[Letter]:
@@ -95,26 +95,38 @@ class MemoryResolving(MemoryWriting, MemoryMending):
         return await self._say(begin)
 
     async def replayed(self, letter: Letter) -> None:
-        await self._say(lambda: self._note(letter, "closed", "replayed"))
+        await self._say(lambda: self._note(letter, "closed", "replayed", bool))
 
     async def refused(self, letter: Letter, why: str) -> None:
-        await self._decided(letter, "replay", "open", why)
+        await self._decided(letter, _is_to_be_replayed, "open", why)
+
+    async def postponed(self, letter: Letter, why: str) -> None:
+        await self._decided(letter, _is_to_be_replayed, "replay", why)
 
     async def overtaken(self, letter: Letter) -> None:
-        await self._decided(letter, "open", "closed", "overtaken by a later version")
+        note = "overtaken by a later version"
+        await self._decided(letter, lambda row: row.is_parked, "closed", note)
 
-    async def _decided(self, letter: Letter, old: str, new: str, note: str) -> None:
+    async def _decided(
+        self, letter: Letter, still: Callable[[Parked], bool], new: str, note: str
+    ) -> None:
         async def decide() -> None:
             self.tx = self.database.begin()
-            await self._note(letter, new, note, old)
+            await self._note(letter, new, note, still)
 
         await self._alone(decide)
 
-    async def _note(self, letter: Letter, state: str, note: str, only: str = "") -> None:
+    async def _note(
+        self, letter: Letter, state: str, note: str, still: Callable[[Parked], bool]
+    ) -> None:
         tx, name = self._open(), letter_name(letter.number)
         row: Parked | None = await self.database.read(tx, name, True, LOCK_WAIT_SECONDS)
-        if row is not None and only in ("", row.state):
+        if row is not None and still(row):
             await self.database.update(tx, name, replace(row, state=state, note=note))
+
+
+def _is_to_be_replayed(row: Parked) -> bool:
+    return row.state == "replay"
 
 
 def _work(held: Held) -> Lift | LateTombstone:
@@ -131,6 +143,6 @@ def _letter(parked: Parked) -> Letter:
     incoming, item = parked.row.incoming, parked.item
     image = None if incoming.image is None else incoming.image.bytes()
     return Letter(
-        parked.number, parked.origin, item.seq, item.tx_id, incoming.at[0], incoming.entry, image,
-        parked.format,
+        parked.number, parked.origin, item.seq, item.tx_id, parked.code, incoming.at[0],
+        incoming.entry, image, parked.format,
     )  # fmt: skip

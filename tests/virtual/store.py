@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from meshnode.core.change import Table
 from meshnode.core.mend import Restamped
 from meshnode.core.settings import SETTINGS
+from meshnode.mysql.maps import make_table
 from meshnode.store.values import Pause
 
 from .applying import MemoryApplying
@@ -38,6 +40,10 @@ class MemoryStore:
         self.skipped: set[str] = set()
         self.settings = {each.variable: each.value for each in SETTINGS}
         self._leaving: set[asyncio.Task] = set()
+
+    def table_of(self, body: bytes) -> Table:
+        """The table that a TABLE_MAP body of a frame means: rows are kept as MySQL logs them."""
+        return make_table(body)
 
     def leaving(self, work: Any) -> None:
         """A connection was closed; the server notices in its own time."""

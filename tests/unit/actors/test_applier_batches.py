@@ -2,27 +2,31 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from meshnode.actors.applier import Applier
+from meshnode.actors.apply_loop import ApplyLoop
 from meshnode.actors.batching import next_batch
 from meshnode.actors.board import Board
-from meshnode.actors.effort import Effort
-from meshnode.actors.intake import Huge, Intake, Mark, Ready, TableCache
+from meshnode.actors.intake import Huge, Intake, Mark, PeerStream, Ready
 from meshnode.actors.kernel import Mailbox, State
-from meshnode.core.ledger import Ledger
 from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, Sender, encode
 from meshnode.errors import Halt
+from meshnode.mysql.maps import make_table
+from meshnode.store.values import Progress
 
 SENDER = Sender("shop", 2, "east")
 INCARNATION = 7
+AT_FIRST = Progress(INCARNATION, 0, b"", 0, 0, 0, 0, 0, 1)
 
 
-def applier() -> Applier:
-    found = Applier.__new__(Applier)
-    found.view = SimpleNamespace(now=SimpleNamespace(limits=SimpleNamespace(batch_rows=100)))
-    return found
+def intake_of(
+    topic: Any, outbox: Mailbox[Ready], board: Board | None = None, state: State | None = None
+) -> Intake:
+    """An intake that begins at the first record of ``topic``."""
+    stream = PeerStream(SENDER, INCARNATION, make_table)
+    return Intake(stream, topic, AT_FIRST, outbox, board or Board(1), state or State(""))
 
 
 def ready(seq: int, **more) -> Ready:
@@ -50,7 +54,7 @@ def test_a_huge_transaction_and_a_refusal_stand_alone():
 
 async def test_a_refusal_is_raised_when_its_turn_comes():
     with pytest.raises(Halt, match="a gap"):
-        await applier()._try([ready(1, refusal=Halt("a gap"))], Effort())
+        await ApplyLoop._try(cast(Any, None), [ready(1, refusal=Halt("a gap"))])
 
 
 class Records:
@@ -77,9 +81,7 @@ def frame(*seqs: int) -> bytes:
 async def test_what_came_before_a_gap_is_handed_on_before_the_gap_is():
     claim = encode(Claim(VERSION, "shop", 2, INCARNATION, 1))
     outbox: Mailbox[Ready] = Mailbox(1000)
-    ledger = Ledger("east", INCARNATION)
-    topic = Records(claim, frame(1, 2), frame(4))
-    intake = Intake(topic, SENDER, ledger, b"", TableCache(), outbox, Board(1), State(""))
+    intake = intake_of(Records(claim, frame(1, 2), frame(4)), outbox)
     async with asyncio.timeout(5):
         await intake.run()
     steps = outbox.take(1_000_000)
@@ -91,9 +93,7 @@ async def test_what_came_before_a_gap_is_handed_on_before_the_gap_is():
 async def test_a_position_that_is_no_position_is_passed_over():
     body = '{"applied": {"1": [1, 2, "not hex", 4]}}'
     board = Board(1)
-    intake = Intake(
-        None, SENDER, Ledger("east", 7), b"", TableCache(), Mailbox(1), board, State("")
-    )
+    intake = intake_of(None, Mailbox(1), board)
     intake._acknowledged(body)
     assert board.acknowledged == {}
     intake._acknowledged(body.replace("not hex", "0a"))

@@ -7,7 +7,7 @@ import pytest
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.gardener import Gardener
 from meshnode.actors.heart import Heart
-from meshnode.bus.port import TopicRewritten
+from meshnode.bus.port import Retained, TopicRewritten
 from meshnode.errors import Retry
 
 REGION = SimpleNamespace(id=1, name="one")
@@ -18,11 +18,13 @@ class Topic:
 
     def __init__(self) -> None:
         self.free: list[bytes | None] = []
+        self.retained = Retained(0, 0, 0)
 
-    async def retain(self, applied: list[bytes | None], now: float) -> None:
+    async def retain(self, applied: list[bytes | None], now: float) -> Retained:
         if b"former" in applied:
             raise TopicRewritten("the topic is another one now", "put the old topic back")
         self.free = list(applied)
+        return self.retained
 
 
 class Bookkeeping:
@@ -43,7 +45,7 @@ class Bookkeeping:
 
 def beside(*peers: int) -> tuple[Gardener, Board, Topic]:
     """The gardener of region one and what it works with; all that these peers have is noted."""
-    members = [SimpleNamespace(id=peer) for peer in peers]
+    members = [SimpleNamespace(id=peer, name=f"region{peer}") for peer in peers]
     now = SimpleNamespace(peers=lambda own: members, limits=SimpleNamespace(keep_closed_days=30))
     board, topic = Board(1, epoch=1, tail=Tail(b"9"), noted=b"9"), Topic()
     return Gardener(SimpleNamespace(now=now), REGION, None, topic, board), board, topic
@@ -129,3 +131,27 @@ async def test_what_a_peer_said_before_it_was_seeded_again_frees_nothing() -> No
     board.acknowledged[3] = b"6"
     await gardener.round(session)
     assert topic.free == [b"8", b"6", b"9"]
+
+
+async def test_what_a_peer_has_lost_is_told_with_its_remedy_and_counted(caplog) -> None:
+    gardener, board, topic = beside(2, 3)
+    board.acknowledged = {2: b"8", 3: b"1"}
+    await gardener.retain()
+    topic.retained = Retained(100, 50, 0)
+    await gardener.retain()
+    assert not caplog.records and not board.counts["retention_lost_bytes"]
+    topic.retained = Retained(100, 50, 40, (1,))
+    await gardener.retain()
+    await gardener.retain()
+    assert board.counts["retention_lost_bytes"] == 80
+    told = caplog.records[0].getMessage()
+    assert "the topic of region one" in told and "40 bytes" in told and "max_bytes" in told
+    assert "region3" in told and "region2" not in told and "must be re-seeded" in told
+
+
+async def test_a_loss_is_told_too_where_nobody_knows_who_was_behind(caplog) -> None:
+    gardener, board, topic = beside(2)
+    board.acknowledged = {2: b"former"}
+    topic.retained = Retained(100, 50, 50, (0,))
+    await gardener.retain()
+    assert "some region had not said" in caplog.text

@@ -11,11 +11,11 @@ from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox, Supervisor
 from meshnode.actors.mender import Draft
 from meshnode.actors.publisher import publish
-from meshnode.actors.settings import Guard
+from meshnode.actors.settings import SettingsGuard
 from meshnode.core.ledger import Ledger
 from meshnode.core.settings import SETTINGS
 from meshnode.core.wire import TRANSACTION, Item
-from meshnode.errors import Halt, Retry
+from meshnode.errors import Retry
 
 RIGHT = {setting.variable: setting.value for setting in SETTINGS}
 SECONDS = 20.0
@@ -53,10 +53,10 @@ class Topic:
         return b"position"
 
 
-def guard(server: Server, lab: bool = False) -> Guard:
+def guard(server: Server, lab: bool = False) -> SettingsGuard:
     board = Board(1)
     board.claim()
-    return Guard(server, board, lab)
+    return SettingsGuard(server, board, lab)
 
 
 async def until(holds) -> None:
@@ -73,7 +73,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def supervised(actor: Guard) -> AsyncIterator[Supervisor]:
+async def supervised(actor: SettingsGuard) -> AsyncIterator[Supervisor]:
     supervisor = Supervisor(lambda seconds: asyncio.sleep(0))
     task = asyncio.create_task(supervisor.run([actor]))
     try:
@@ -241,7 +241,7 @@ async def test_a_hold_that_is_closed_again_at_once_lets_nobody_pass():
 
 async def test_the_publisher_appends_nothing_while_it_is_closed():
     board, topic = Board(1), Topic()
-    inbox: Mailbox[Draft | Halt] = Mailbox(2)
+    inbox: Mailbox[Draft | Exception] = Mailbox(2)
     item = Item(0, TRANSACTION, "uuid:1", 1)
     inbox.add(Draft(b"f", "9.7.4", 0, "uuid:1", [], [item]), 1)
     member = SimpleNamespace(mesh="m", region=1, incarnation=7)

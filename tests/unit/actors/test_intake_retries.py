@@ -3,27 +3,30 @@
 import asyncio
 from types import SimpleNamespace
 
-from meshnode.actors import intake as intake_module
-from meshnode.actors.board import Board
-from meshnode.actors.intake import Intake, Ready, TableCache
-from meshnode.actors.kernel import Mailbox, State
-from meshnode.core.ledger import Ledger
-from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, Sender, encode
-from meshnode.errors import Retry
+from test_applier_batches import INCARNATION, intake_of
 
-SENDER = Sender("shop", 2, "east")
-INCARNATION = 7
+from meshnode.actors import intake as intake_module
+from meshnode.actors.intake import Ready
+from meshnode.actors.kernel import Mailbox, State
+from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, encode
+from meshnode.errors import Retry
 
 
 class Topic:
-    """A reader that gives each of ``answers`` in turn and then nothing; the positions asked."""
+    """A reader that gives each of ``answers`` in turn and then nothing.
 
-    def __init__(self, *answers: bytes | Exception) -> None:
+    ``asked``: the positions; ``shown``: what ``state`` says when it is asked.
+    """
+
+    def __init__(self, state: State, *answers: bytes | Exception) -> None:
+        self.state = state
         self.answers = list(answers)
         self.asked: list[bytes] = []
+        self.shown: list[tuple[str, str]] = []
 
     async def read(self, position: bytes, size: int) -> list:
         self.asked.append(position)
+        self.shown.append((self.state.state, self.state.reason))
         if not self.answers:
             await asyncio.Event().wait()
         answer = self.answers.pop(0)
@@ -43,29 +46,22 @@ CLAIM = encode(Claim(VERSION, "shop", 2, INCARNATION, 1))
 
 async def test_a_reader_that_fails_is_asked_again_where_it_stood(monkeypatch):
     """Raised out of the intake it would cancel the batch that the applier is in the middle of."""
-    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(intake_module, "FIRST_PAUSE", 0.0)
     state = State("applier east")
-
-    async def pause(seconds: float) -> None:
-        shown.append((state.state, state.reason))
-
-    monkeypatch.setattr(intake_module, "pause", pause)
-    topic = Topic(CLAIM, frame(1), Retry("gone"), Retry("still gone"), frame(2))
+    topic = Topic(state, CLAIM, frame(1), Retry("gone"), Retry("still gone"), frame(2))
     outbox: Mailbox[Ready] = Mailbox(100_000)
     state.set("running")
-    intake = Intake(
-        topic, SENDER, Ledger("east", INCARNATION), b"", TableCache(), outbox, Board(1), state
-    )
-    task = asyncio.create_task(intake.run())
+    task = asyncio.create_task(intake_of(topic, outbox, state=state).run())
     async with asyncio.timeout(20):
-        while len(outbox) < 2:
+        while len(topic.asked) < 6:
             assert not task.done(), task.exception()
             await asyncio.sleep(0)
     task.cancel()
     assert [each.mark.seq for each in outbox.take(100_000)] == [1, 2]
     assert topic.asked == [b"", b"\1", b"\2", b"\2", b"\2", b"\5"]
-    assert shown == [
+    assert topic.shown == [
+        *[("running", "")] * 3,
         ("retrying", "the stream of east cannot be read: gone"),
         ("retrying", "the stream of east cannot be read: still gone"),
+        ("running", ""),
     ]
-    assert (state.state, state.reason) == ("running", "")

@@ -3,14 +3,12 @@
 import pytest
 from core_values import PEER, item_of, number_table, transaction, write
 from msgspec.structs import replace
-from test_applier_batches import INCARNATION, SENDER, Records
+from test_applier_batches import INCARNATION, Records, intake_of
 
 from meshnode.actors import intake as intake_module
 from meshnode.actors.batching import next_batch
-from meshnode.actors.board import Board
-from meshnode.actors.intake import Intake, Mark, Ready, TableCache
-from meshnode.actors.kernel import Mailbox, State
-from meshnode.core.ledger import Ledger
+from meshnode.actors.intake import Intake, Mark, Ready
+from meshnode.actors.kernel import Mailbox
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, encode
 
@@ -35,10 +33,7 @@ async def taken_in(*items: Item, **settings: int) -> tuple[Intake, list[Ready]]:
     )
     outbox: Mailbox[Ready] = Mailbox(1 << 30)
     reader = Records(claim, encode(frame))
-    found = Intake(
-        reader, SENDER, Ledger("east", INCARNATION), b"", TableCache(), outbox, Board(1),
-        State("applier east"),
-    )  # fmt: skip
+    found = intake_of(reader, outbox)
     for name, value in settings.items():
         setattr(found, name, value)
     for record in await reader.read(b"", 0):

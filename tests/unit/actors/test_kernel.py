@@ -16,7 +16,7 @@ from meshnode.actors.kernel import (
     Supervisor,
     together,
 )
-from meshnode.errors import Busy, Fenced, Halt, Park, Refused, Retry
+from meshnode.errors import Busy, Fenced, Halt, Refused, Retry, RowError
 
 SOON = 10
 
@@ -194,12 +194,20 @@ async def test_a_long_run_begins_again_with_the_first_pause(monkeypatch):
     assert taken == [first, 2 * first, 4 * first, first, 2 * first]
 
 
-@pytest.mark.parametrize("error", [Halt, Refused, Park])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Halt("schema differs", "change it"),
+        Refused("schema differs", "change it"),
+        RowError("a row that nobody parked", 3819),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 async def test_a_halt_shows_its_reason_and_tries_at_leisure(error):
-    actor = Scripted("a", error("schema differs", "change it"))
+    actor = Scripted("a", error)
     taken = await supervised(actor, until=actor)
     assert taken == [HALT_PAUSE]
-    assert actor.seen[1] == ("halted", "schema differs", "change it")
+    assert actor.seen[1] == ("halted", error.what, error.remedy)
 
 
 class Halting(Actor):

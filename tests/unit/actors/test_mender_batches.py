@@ -5,12 +5,12 @@ import pytest
 from meshnode.actors.board import Board
 from meshnode.actors.mender import Mender
 from meshnode.core.change import Mended, RowOp, Table, Transaction
+from meshnode.core.gtid import GtidSet
 from meshnode.core.mend import Examiner, Fate
 from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat, Item
 from meshnode.mysql.builders import build_table_map
-from meshnode.mysql.gtid import GtidSet
 from meshnode.mysql.maps import make_table
 
 OWN = 1

@@ -16,7 +16,7 @@ class Database:
     def __init__(self, rows: dict[bytes, str]) -> None:
         self.rows = rows
         self.saved: dict[str, dict[bytes, str]] = {}
-        self.applying = self
+        self.session = self
 
     async def save(self, name: str) -> None:
         self.saved[name] = dict(self.rows)
@@ -24,18 +24,19 @@ class Database:
     async def back_to(self, name: str) -> None:
         self.rows = dict(self.saved[name])
 
-
-async def outcomes(database: Database, work: Work, incoming: list[Incoming], wait: bool) -> Plan:
-    for each in incoming:
-        database.rows.pop(each.at[1], None)
-    for each in incoming:
-        if each.entry.outcome == UPSERT:
-            if each.image == "poison":
-                raise RowError("cannot stand", 3819)
-            if each.image in database.rows.values():
-                raise RowError("duplicate", 1062)
-            database.rows[each.at[1]] = each.image
-    return Plan()
+    async def write(self, works: list[Work], *, deep: bool, wait: bool, split: bool) -> Plan:
+        assert deep and split, "nothing is known of how these rows stand to each other"
+        (work,) = works
+        for each in work.incoming:
+            self.rows.pop(each.at[1], None)
+        for each in work.incoming:
+            if each.entry.outcome == UPSERT:
+                if each.image == "poison":
+                    raise RowError("cannot stand", 3819)
+                if each.image in self.rows.values():
+                    raise RowError("duplicate", 1062)
+                self.rows[each.at[1]] = each.image
+        return Plan()
 
 
 def upsert(key: bytes, value: str) -> Incoming:
@@ -69,8 +70,7 @@ def remove(key: bytes) -> Incoming:
         ),
     ],
 )
-async def test_only_what_cannot_stand_is_parked(monkeypatch, rows, incoming, parked, left):
-    monkeypatch.setattr(parking, "_outcomes", outcomes)
+async def test_only_what_cannot_stand_is_parked(rows, incoming, parked, left):
     database = Database(rows)
     work = Work(Item(1, TRANSACTION, "a:1", 0), [], incoming)
     found = await parking._unable(database, work, Tally(), aside=False)

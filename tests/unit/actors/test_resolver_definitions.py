@@ -20,7 +20,7 @@ class Looks:
             raise answer
         return answer
 
-    async def to_replay(self, most: int) -> list:
+    async def to_replay(self, most: int, after: int) -> list:
         return []
 
     async def parked(self, most: int, after: int) -> list:

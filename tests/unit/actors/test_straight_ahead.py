@@ -71,14 +71,14 @@ def way_over(store: Store) -> StraightWay:
     async def require(tables) -> None:
         pass
 
-    applier = SimpleNamespace(
-        applying=store,
+    writer = SimpleNamespace(
+        session=store,
         fitting=SimpleNamespace(require=require, wide=set()),
         progress=MagicMock(),
         board=MagicMock(counts={"detours": 0}),
         fence=MagicMock(),
     )
-    return StraightWay(cast(Any, applier))
+    return StraightWay(cast(Any, writer))
 
 
 async def test_the_following_batch_is_prepared_once_and_then_used():

@@ -13,7 +13,7 @@ from meshnode.actors.takeover import raise_epoch, read_own_end
 from meshnode.bus.port import ORIGIN
 from meshnode.core.mend import Restamped
 from meshnode.core.wire import PART, TRANSACTION, VERSION, Claim, Frame, Item, Sender, encode
-from meshnode.errors import Fenced, Retry
+from meshnode.errors import Busy, Fenced, Retry
 from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.heart_session import HeartSession
 from meshnode.mysql.lookups import Lookups
@@ -73,11 +73,15 @@ class Server(Session):
         self.epoch = self.written = epoch
         self.found = 1
         self.lose_commit = False
+        self.refuses = ""
         self.said: list[str] = []
 
     async def query(self, sql: str | bytes) -> Sequence[tuple]:
         text = sql.decode() if isinstance(sql, bytes) else sql
         self.said.append(text)
+        if self.refuses and text.startswith(self.refuses):
+            self.refuses = ""
+            raise Busy("1205: lock wait timeout exceeded")
         if text.startswith("UPDATE meshnode.member SET epoch"):
             self.written = self.epoch + 1
         elif text == "COMMIT":
@@ -152,11 +156,39 @@ async def test_a_lost_commit_answer_does_not_fence_the_process_itself(committed)
     assert await raise_epoch(server.claiming(), False, ours) == (6 if committed else 5)
 
 
+async def test_what_was_certainly_rolled_back_is_not_taken_for_the_own():
+    """A row that is locked for too long, or a KILL: the successor sets the same number.
+
+    The process has made its node anew, with another topology, and claims as at its start.
+    """
+    server, first, second = Server(4), set(), set()
+    await raise_epoch(server.claiming(), True, first)
+    server.refuses = "UPDATE meshnode.applied"
+    with pytest.raises(Busy):
+        await raise_epoch(server.claiming(), True, first)
+    assert await raise_epoch(server.claiming(), True, second) == 6
+
+    with pytest.raises(Fenced, match="another process"):
+        await raise_epoch(server.claiming(), True, first)
+    assert server.epoch == 6, "the successor is not fenced"
+
+
+async def test_a_first_try_that_was_rolled_back_claims_nothing():
+    """The predecessor's origin may start again in between: it is to be fenced all the same."""
+    server, predecessor, successor = Server(4), set(), set()
+    await raise_epoch(server.claiming(), True, predecessor)
+    server.refuses = "UPDATE meshnode.applied"
+    with pytest.raises(Retry):
+        await raise_epoch(server.claiming(), True, successor)
+    assert await raise_epoch(server.claiming(), False, predecessor) == 6
+    assert await raise_epoch(server.claiming(), True, successor) == 7
+
+
 async def test_a_process_does_not_raise_the_epoch_over_its_successor():
     """The successor's start kills the first one's sessions, so the first one starts again too."""
     server, first, second = Server(4), set(), set()
-    await raise_epoch(server.claiming(), False, first)
-    await raise_epoch(server.claiming(), False, second)
+    await raise_epoch(server.claiming(), True, first)
+    await raise_epoch(server.claiming(), True, second)
 
     with pytest.raises(Fenced, match="another process"):
         await raise_epoch(server.claiming(), False, first)
@@ -214,13 +246,18 @@ async def test_while_the_bus_is_away_the_epoch_is_raised_once():
     bus.reached = True
     assert await claims(origin, server, 2) == [5, 6], "the claim of 5 may have landed"
     assert bus.appended == 2
+    # The process's own appliers go on as they are, and are not waited for.
+    assert (origin.board.epoch, origin.board.apply_epoch) == (6, 5)
+    assert [sql for sql in server.said if "UPDATE meshnode.applied" in sql] == [
+        "UPDATE meshnode.applied SET epoch = 5"
+    ]
 
 
 async def test_an_epoch_that_somebody_else_has_raised_does_not_serve_again():
     server, bus = Server(4), Away()
     origin = origin_of(bus)
     await claims(origin, server)
-    await raise_epoch(server.claiming(), False, set())
+    await raise_epoch(server.claiming(), True, set())
 
     with pytest.raises(Fenced, match="another process"):
         await origin._take_over(server.claiming())

@@ -13,7 +13,7 @@ from topic_files import REGION, SOON, append, flip, newest_segment, open_log, re
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
 from meshnode.bus.port import ORIGIN, BusBroken, BusFull, Corrupt
-from meshnode.errors import Refused
+from meshnode.errors import Halt, Refused
 from meshnode.limits import FRAME_MAX_BYTES
 
 
@@ -198,7 +198,7 @@ async def test_close_finishes_the_appends_under_way(
         await writer.append(b"closed")
 
 
-async def test_a_record_over_the_limit_is_refused_and_breaks_nothing(bus: FileBus) -> None:
+async def test_a_record_over_the_limit_halts_and_breaks_nothing(bus: FileBus) -> None:
     writer = bus.writer(REGION)
     await writer.open(SOON)
 
@@ -206,8 +206,9 @@ async def test_a_record_over_the_limit_is_refused_and_breaks_nothing(bus: FileBu
         def __len__(self) -> int:
             return FRAME_MAX_BYTES + 1
 
-    with pytest.raises(Refused, match=str(FRAME_MAX_BYTES)):
+    with pytest.raises(Halt, match=rf"{REGION}: a record of .*{FRAME_MAX_BYTES} bytes") as halted:
         await writer.append(Huge())
+    assert halted.value.remedy
     await writer.append(b"fits")
     await writer.close()
 

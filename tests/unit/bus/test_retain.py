@@ -37,7 +37,7 @@ async def test_a_segment_stays_until_every_member_has_applied_all_of_it(topic: P
     log, ends = ten_segments(topic, keep_seconds=0.0)
     assert log.retain([ends[8], ends[99]], now=4e9).dropped_bytes == 0
     done = log.retain([ends[9], ends[99]], now=4e9)
-    assert done == (90 * FRAME, 10 * FRAME, 0)
+    assert done == (90 * FRAME, 10 * FRAME, 0, ())
     assert log.retain([ends[9], ends[99]], now=4e9).dropped_bytes == 0
     assert len(await read_all(topic)) == 90
     log.close()
@@ -46,7 +46,7 @@ async def test_a_segment_stays_until_every_member_has_applied_all_of_it(topic: P
 def test_a_member_that_has_said_nothing_holds_everything(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
     for applied in ([], [None], [ends[99], None], [ends[99], b""]):
-        assert log.retain(applied, now=4e9) == (100 * FRAME, 0, 0)
+        assert log.retain(applied, now=4e9) == (100 * FRAME, 0, 0, ())
     log.close()
 
 
@@ -62,7 +62,7 @@ async def test_a_segment_stays_for_its_time_after_it_was_full(topic: Path) -> No
 
 async def test_the_newest_record_always_stays(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
-    assert log.retain([ends[99]], now=4e9) == (10 * FRAME, 90 * FRAME, 0)
+    assert log.retain([ends[99]], now=4e9) == (10 * FRAME, 90 * FRAME, 0, ())
     assert len(await read_all(topic)) == 10
     log.close()
     append(topic)
@@ -73,16 +73,16 @@ async def test_over_the_size_it_goes_and_the_loss_is_told(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=1e9, max_bytes=75 * FRAME)
     done = log.retain([ends[14], ends[99]], now=MADE)
     # Three segments go; the second of them half applied, the third not at all.
-    assert done == (70 * FRAME, 30 * FRAME, 15 * FRAME)
+    assert done == (70 * FRAME, 30 * FRAME, 15 * FRAME, (0,))
     assert len(await read_all(topic)) == 70
     done = log.retain([None], now=MADE)
-    assert done == (70 * FRAME, 0, 0)
+    assert done == (70 * FRAME, 0, 0, ())
     log.close()
 
 
 async def test_even_a_topic_far_too_small_keeps_the_newest_record(topic: Path) -> None:
     log, _ = ten_segments(topic, keep_seconds=1e9, max_bytes=1)
-    assert log.retain([None], now=MADE) == (10 * FRAME, 90 * FRAME, 90 * FRAME)
+    assert log.retain([None], now=MADE) == (10 * FRAME, 90 * FRAME, 90 * FRAME, (0,))
     assert len(await read_all(topic)) == 10
     log.close()
 

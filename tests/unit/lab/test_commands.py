@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.lab import commands
+from meshnode.lab import command_line
 
 
 @pytest.fixture
 def parse():
     parser = argparse.ArgumentParser()
-    commands.add_parser(parser.add_subparsers(required=True))
+    command_line.add_parser(parser.add_subparsers(required=True))
     return lambda *arguments: parser.parse_args(["lab", *arguments])
 
 
@@ -30,6 +30,9 @@ def test_up_has_its_defaults(parse):
         (("up", "--replicate", "shop"), "not of the form schema.table"),
         (("load", "--rate", "-3"), "not a number from 0 on"),
         (("wait", "--timeout", "nan"), "not a number from 0 on"),
+        (("load", "--seconds", "abc"), "'abc' is not a number from 0 on"),
+        (("load", "--threads", "two"), "'two' is not a whole number from 1 on"),
+        (("load", "--sec", "3"), "unrecognized arguments: --sec"),
         (("up", "--bus", "nats"), "invalid choice"),
     ],
 )

@@ -10,7 +10,7 @@ from meshnode.core.shape import STAMP_ORIGIN, STAMP_TS, Column, FieldType
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Halt
 from meshnode.mysql.apply import TombstoneMap, map_event, statements
-from meshnode.mysql.applying import Applying
+from meshnode.mysql.applying import ApplyingStatements
 from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.maps import make_table
@@ -88,7 +88,7 @@ async def test_tombstones_have_the_form_of_the_table_that_is_written():
     server = Server()
     session = Session(server, "east")
     session.max_packet = 1_000_000
-    applying = Applying(session, Lookups({}))
+    applying = ApplyingStatements(session, Lookups({}))
     narrow, wide = table("t", FieldType.LONG), table("t", FieldType.LONGLONG)
     assert narrow.digest == wide.digest
     for form, size in ((narrow, 4), (wide, 8)):

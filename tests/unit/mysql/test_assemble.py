@@ -170,7 +170,12 @@ def nameless(number: int) -> list[bytes]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("stopper", [xa, nameless])
+def incident(number: int) -> list[bytes]:
+    """What a server writes where it could not log a change: LOST_EVENTS, and its message."""
+    return [gtid(number), packet(EventType.INCIDENT, b"\1\0\4lost")]
+
+
+@pytest.mark.parametrize("stopper", [xa, nameless, incident])
 def test_what_stops_the_stream_names_its_transaction_and_can_be_skipped(stopper):
     with pytest.raises(Halt, match=f"{SOURCE}:5.*meshnode skip --region east --tx {SOURCE}:5"):
         feed(assembler(), *stopper(5))
@@ -209,6 +214,19 @@ def test_rows_whose_transaction_has_no_end_are_never_dropped_in_silence():
 
     (tx,) = feed(assembler(5), *torn, *following)
     assert tx.passed == [(SOURCE, 5), (SOURCE, 6)]
+
+
+def test_an_incident_is_loud_wherever_it_stands():
+    """The log lacks a change that the server has made: nothing behind it may be published."""
+    whole = [gtid(5), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(1, 10)), XID]
+    following = [gtid(6), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(2, 10)), XID]
+    lost = packet(EventType.INCIDENT, b"\1\0\4lost")
+    for before in ([], whole, whole[:-1]):
+        into, seen = assembler(), []
+        with pytest.raises(Stopped, match="an incident: the binary log is not complete"):
+            for each in (*before, lost, *following):
+                seen += into.feed([each])
+        assert [op.rows for tx in seen for op in tx.ops] == [image(1, 10)] * (before == whole)
 
 
 def test_deletes_that_no_trigger_saw_are_cut_into_parts():

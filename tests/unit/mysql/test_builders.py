@@ -6,14 +6,13 @@ from base64 import b64decode
 import pytest
 from recorded import of_type, rows, table_map
 
-from meshnode.mysql.bodies import RowsFlag, parse_format_description, parse_rows
+from meshnode.mysql.bodies import parse_format_description, parse_rows
 from meshnode.mysql.builders import (
     binlog_statement,
     build_event,
     build_rows,
     build_table_map,
     fde_without_checksum,
-    with_flags,
 )
 from meshnode.mysql.events import HEADER_SIZE, EventType, parse_header
 from meshnode.mysql.tablemap import parse_table_map
@@ -77,14 +76,6 @@ def test_bitmaps_must_suit_the_type(type_, before, after):
 def test_rows_from_pieces():
     body = build_rows(EventType.WRITE_ROWS, 1, 1, 2, None, b"\3", [b"a", b"bc"])
     assert body.endswith(b"\3abc")
-
-
-def test_flags_are_replaced_in_place():
-    _, event = rows()[0]
-    changed = with_flags(event, RowsFlag.NO_FOREIGN_KEY_CHECKS)
-    found = parse_rows(EventType.WRITE_ROWS, changed, HEADER_SIZE)
-    assert found.flags == RowsFlag.NO_FOREIGN_KEY_CHECKS
-    assert changed[HEADER_SIZE + 8 :] == event[HEADER_SIZE + 8 :]
 
 
 def test_the_statement():

@@ -41,7 +41,7 @@ def test_recorded_rows():
     assert (start, stop) == (update.start, update.stop)
     assert (old, ts, origin) == (new, new_ts, new_origin) == (ONE, T0 + 1, 255)
     assert stop - middle - (middle - start) == 262 + 6 + 4, "note, price and gen are no longer NULL"
-    ((_, stop, key, ts, origin),) = scanner.scan_delete(gone, delete.start, delete.stop)
+    ((_, stop, key, ts, origin),) = scanner.scan_write(gone, delete.start, delete.stop)
     assert (stop, key, ts, origin) == (delete.stop, ONE, T0 + 1, 255)
 
 

@@ -49,5 +49,23 @@ def test_a_token_is_read_as_a_password_is():
     assert ops_token(OpsAddress(1, token_env="T"), "one", {"T": "secret"}) == "secret"
     with pytest.raises(Refused, match=r"token of the ops port of region 'one'.*T is not set"):
         ops_token(OpsAddress(1, token_env="T"), "one", {})
-    with pytest.raises(Refused, match="is empty"):
+    with pytest.raises(Refused, match="the token in T is empty"):
         ops_token(OpsAddress(1, token_env="T"), "one", {"T": ""})
+
+
+def test_who_has_no_token_is_not_told_of_passwords_and_accounts(tmp_path):
+    missing, wide, wordy = tmp_path / "none", tmp_path / "wide", tmp_path / "wordy"
+    wide.write_text("secret")
+    wide.chmod(0o604)
+    wordy.write_text("one\ntwo\n")
+    wordy.chmod(0o600)
+    for ops in (
+        OpsAddress(1, token_env="T"),
+        OpsAddress(1, token_env="EMPTY"),
+        *(OpsAddress(1, token_file=str(path)) for path in (missing, wide, wordy)),
+    ):
+        with pytest.raises(Refused) as refused:
+            ops_token(ops, "one", {"EMPTY": ""})
+        told = str(refused.value)
+        assert "token" in refused.value.remedy, told
+        assert "password" not in told and "account" not in told

@@ -1,0 +1,135 @@
+"""The check of the past: what the server still has of what the region has published, and the rest.
+
+The end of the region's own topic says up to where its binary log is published.  What is
+published must be in ``gtid_executed``, or the server has lost commits: then it would give the same
+GTIDs to others, and no node may start.  What is not published must still be in the binary log:
+then the node starts, and applies what its peers publish, but its tailer halts.  The node makes
+the same comparison when it has claimed the topic; this one claims nothing.
+
+Where the topic cannot be read (the checks of the bus, or the tailer, say why) the newest tail that
+is noted in ``member`` stands for its end.  It lags behind, so that only lost commits can be told
+from it.
+"""
+
+import asyncio
+
+from meshnode.actors.takeover import first_position, read_own_end
+from meshnode.buses import bare_bus
+from meshnode.core.gtid import GtidSet
+from meshnode.core.wire import Sender
+from meshnode.errors import Halt, MeshError
+from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
+from meshnode.ops.checks import Context, Finding, Level, check
+from meshnode.ops.doctor_bus import ANSWER_SECONDS
+from meshnode.store.values import History, Joined, Member, Tail
+
+_TAIL = ("tail_position", "tail_seq", "tail_gtids", "tail_frontier", "tail_epoch")
+_READ = (
+    "SELECT mesh, region, incarnation, epoch, HEX(tail_position), tail_seq, tail_gtids,"
+    f" tail_frontier, tail_epoch FROM {quoted_table(MESH_SCHEMA, 'member')}"
+)
+
+
+@check("published-history", "the server has what it has published, and the log of the rest")
+async def published_history(context: Context) -> list[Finding]:
+    if not set(_TAIL) <= set(context.bookkeeping.get("member", ())):
+        return []  # the check of the bookkeeping says so
+    row = await context.control.row(_READ)
+    if row is None:
+        return []
+    mesh, region, incarnation, epoch, position, seq, gtids, *rest = row
+    tail = Tail(bytes.fromhex(str(position or "")), int(seq), str(gtids or ""), *map(int, rest))
+    member = Member(str(mesh), int(region), int(incarnation), int(epoch), tail)
+    # Purged before the end of the topic is looked for, executed after it: a node may be running.
+    purged = _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
+    found: list[Finding] = []
+    published = tail.gtids
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            published = await _published(context, member)
+    except Halt as error:
+        found = [
+            context.finding(
+                "published-history",
+                Level.WARN,
+                f"topic of {context.region.name}",
+                f"{error.what}: the node's tailer will halt",
+                error.remedy,
+            )
+        ]
+        purged = GtidSet()
+    except (MeshError, TimeoutError):
+        purged = GtidSet()  # the check of the bus says why
+    executed = _set(await context.control.value("SELECT @@GLOBAL.gtid_executed"))
+    start = GtidSet(published)
+    if not published:
+        start = first_position(History(str(executed), ""), await _joined(context))
+    return [*found, *history(context.region.name, start, executed, purged)]
+
+
+async def _published(context: Context, member: Member) -> str:
+    """Up to where the binary log is published, by the end of the topic; '' if nothing is."""
+    if not member.incarnation:
+        return member.tail.gtids
+    own = context.region
+    bus = bare_bus(context.topology)
+    try:
+        if not await bus.inspect(own.name):
+            return member.tail.gtids
+        reader = bus.reader(own.name)
+        try:
+            sender = Sender(context.topology.mesh, own.id, own.name)
+            ledger, _ = await read_own_end(reader, member, sender, await reader.end())
+        finally:
+            await reader.close()
+    finally:
+        await bus.close()
+    return ledger.resume
+
+
+async def _joined(context: Context) -> list[Joined]:
+    rows = await context.control.rows(
+        f"SELECT schema_name, table_name, since_gtids FROM {quoted_table(MESH_SCHEMA, 'tables')}"
+        " WHERE state = 'active'"
+    )
+    return [Joined(*map(str, row)) for row in rows]
+
+
+def _set(value: object) -> GtidSet:
+    return GtidSet(str(value).replace("\n", ""))
+
+
+def history(region: str, published: GtidSet, executed: GtidSet, purged: GtidSet) -> list[Finding]:
+    """Compare what the region's topic says was published with what the server has.
+
+    ``published`` is the resume position at the end of the topic, the others are
+    the server's ``gtid_executed`` and ``gtid_purged``.
+    """
+    found = []
+    lost = published.subtract(executed)
+    if lost:
+        found.append(
+            Finding(
+                "published-history",
+                Level.REFUSE,
+                region,
+                "gtid_executed",
+                f"lacks {lost}, which is published: the server has lost commits",
+                "peers have those rows; docs/OPERATING.md, 'A server that lost commits', says how "
+                "to get them back",
+            )
+        )
+    gone = purged.subtract(published)
+    if gone:
+        found.append(
+            Finding(
+                "published-history",
+                Level.WARN,
+                region,
+                "gtid_purged",
+                f"covers {gone}, which is not published: those changes are gone from the binlog, "
+                "and the node's tailer will halt",
+                "docs/OPERATING.md, 'A purged position', says how to bring the region back",
+            )
+        )
+    return found

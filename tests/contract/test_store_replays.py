@@ -1,0 +1,144 @@
+"""Which letters a round of replays leaves for the next one, and which for an operator."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from store_harness import EPOCH, OWN, Region_, Standing, applied, resolving
+from store_works import NEW, NEWER, OLD, insert, opened, update
+
+from meshnode.actors import replay as replays
+from meshnode.actors.board import Board
+from meshnode.actors.replay import Replay
+from meshnode.core.plan import Work
+from meshnode.core.wire import Item
+from meshnode.errors import Busy, Halt, MeshError, RowError
+from meshnode.store.port import Resolving
+from meshnode.store.values import Letter, Unable
+
+REFUSED, LOCKED = RowError("3819: a constraint", 3819), Busy("3572: locked")
+EVERYTHING, NOTHING = (
+    SimpleNamespace(now=SimpleNamespace(matches=lambda schema, table, found=found: found))
+    for found in (True, False)
+)
+
+
+async def set_aside(region: Region_, *rows: tuple[Work, MeshError], origin: int = 2) -> None:
+    """Put rows into ``dead_letter`` as item 5 of ``origin``."""
+    async with region.store.applying("a") as session:
+        await opened(region, session, origin)
+        unable = [Unable(work.incoming[0], error) for work, error in rows]
+        await session.park(unable, Item(5, 0, "tx:5", 0), origin, region.format)
+        await session.commit()
+
+
+def replay_of(resolver: Resolving, view: Any = EVERYTHING) -> Replay:
+    return Replay(resolver, Board(OWN, apply_epoch=EPOCH), view)
+
+
+async def test_what_was_only_locked_waits_until_its_table_may_be_written(region: Region_) -> None:
+    """Nobody is told to look after such a letter: it must not be left to an operator."""
+    await set_aside(region, (insert(1), LOCKED), (insert(2), REFUSED))
+    await region.ask_for_replays()
+    async with resolving(region) as resolver:
+        for _ in range(2):
+            assert await replay_of(resolver, NOTHING).replay() == 0
+            (_, one, why), (_, two, same) = await region.states()
+            assert (one, two) == ("replay", "open")
+            assert why == same and "does not replicate" in why
+        assert await replay_of(resolver).replay() == 1
+    assert await region.states() == [(1, "closed", "replayed"), (2, "open", why)]
+    assert await region.standing(1) == Standing("in", OLD, None)
+
+
+async def test_a_halt_of_the_server_is_no_word_on_the_row(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a table is altered its columns are not those of the table map."""
+    await applied(region, insert(1), insert(2))
+    await set_aside(region, (update(1, OLD, NEW), LOCKED), (update(2, OLD, NEW), REFUSED))
+    await region.ask_for_replays()
+    async with resolving(region) as resolver:
+
+        async def halts(plan: object) -> None:
+            raise Halt("1105: the columns differ", "wait")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(resolver, "write", halts)
+            assert await replay_of(resolver).replay() == 0
+        why = "1105: the columns differ; remedy: wait"
+        assert await region.states() == [(1, "replay", why), (2, "open", why)]
+        assert (await region.standing(1)).row == OLD
+        assert await replay_of(resolver).replay() == 1
+    assert (await region.standing(1)).row == NEW
+
+
+async def test_a_row_is_replayed_into_a_table_with_more_columns(region: Region_) -> None:
+    """As an applier writes it: its table will never again be as it was then."""
+    await applied(region, insert(1))
+    await set_aside(region, (update(1, OLD, NEW), LOCKED), (insert(2), REFUSED))
+    await region.ask_for_replays()
+    await region.widen()
+    try:
+        async with resolving(region) as resolver:
+            assert await replay_of(resolver).replay() == 2
+    finally:
+        await region.narrow()
+    assert await region.standing(1) == Standing("up", NEW, None)
+    assert await region.standing(2) == Standing("in", OLD, None)
+
+
+async def test_what_waits_is_closed_when_its_key_has_gone_on(region: Region_) -> None:
+    """Also a letter that was only locked, where something else is in its way by now."""
+    await set_aside(region, *((insert(key, NEW), LOCKED) for key in (1, 2, 3)))
+    await applied(region, *(insert(key, NEWER) for key in (1, 2, 3)))
+    async with resolving(region) as resolver:
+        one, two, _ = await resolver.to_replay(10, 0)
+        await resolver.refused(one, "a unique value is taken")
+        await resolver.postponed(two, "its table is not here")
+        assert await replay_of(resolver).close_overtaken() == 2
+        states = [state for _, state, _ in await region.states()]
+        assert states == ["closed", "closed", "replay"], "the third one's turn will come"
+
+
+async def test_a_long_apply_costs_a_round_one_wait(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each letter of that origin would wait as long, and held-back keys meanwhile for all."""
+    await set_aside(region, *((insert(key), LOCKED) for key in (1, 2, 3)))
+    await set_aside(region, (insert(4), LOCKED), origin=3)
+    async with region.store.applying("long") as applier, resolving(region) as resolver:
+        await opened(region, applier)
+        begun: list[int] = []
+        begin = resolver.begin_replay
+
+        async def counted(letter: Letter, epoch: int) -> bool:
+            begun.append(letter.origin)
+            return await begin(letter, epoch)
+
+        monkeypatch.setattr(resolver, "begin_replay", counted)
+        letters = replay_of(resolver)
+        assert await letters.replay() == 1
+        assert begun == [2, 3]
+        states = [(key, "replay", "") for key in (1, 2, 3)]
+        assert await region.states() == [*states, (4, "closed", "replayed")]
+        await applier.rollback()
+        assert await letters.replay() == 3
+
+
+async def test_letters_that_stay_locked_do_not_keep_the_others_waiting(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "LETTERS_A_ROUND", 2)
+    await applied(region, *(insert(key) for key in (1, 2, 3)))
+    await set_aside(region, *((update(key, OLD, NEW), LOCKED) for key in (1, 2, 3)))
+    client = await region.client()
+    await client.begin()
+    for key in (1, 2):
+        await client.update(key, "client")
+    async with resolving(region) as resolver:
+        letters = replay_of(resolver)
+        assert [await letters.replay() for _ in range(2)] == [0, 1]
+        await client.rollback()
+        assert await letters.replay() == 2
+    assert [state for _, state, _ in await region.states()] == ["closed"] * 3
