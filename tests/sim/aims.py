@@ -44,6 +44,14 @@ AIMS: dict[str, dict[str, Any]] = {
         "hold": 30 * SECOND, "held": 0.4, "mix": {"put": 4, "delete": 4}, "size": (1, 2),
         "collect": SECOND, "beat": 2 * SECOND, "rounds": SECOND,
     },
+    # The same, and tables that may not be written for a while; claims meanwhile.
+    "altered": {
+        **_CALM, "regions": 3, "keys": 2, "transactions": 30, "length": 40 * SECOND,
+        "hold": 30 * SECOND, "held": 0.4, "mix": {"put": 4, "delete": 4}, "size": (1, 2),
+        "collect": SECOND, "beat": 2 * SECOND, "rounds": SECOND, "fault_count": 10,
+        "faults": ["altered", "altered", "origin", "freeze", "double", "poison"],
+        "slowness": (20 * MILLISECOND,),
+    },
     # Rows that cannot apply for a while; tombstones are collected often; then a replay.
     "parked": {
         "regions": 3, "keys": 2, "transactions": 40, "length": 40 * SECOND, "steps": 0,
@@ -65,6 +73,21 @@ AIMS: dict[str, dict[str, Any]] = {
         "faults": ["crash", "origin", "double"], "fault_count": 10, "wire": 100 * MILLISECOND,
         "late": SECOND, "linger": 200 * MILLISECOND, "slowness": (5 * MILLISECOND,),
     },
+    # Processes of one region that start at any moment, stand still, and wake up.
+    "claims": {
+        "regions": 2, "keys": 2, "transactions": 30, "length": 4 * SECOND, "steps": 0,
+        "faults": ["crash", "origin", "double", "twin", "freeze", "silence"], "fault_count": 20,
+        "wire": 50 * MILLISECOND, "late": SECOND, "linger": 200 * MILLISECOND,
+        "slowness": (20 * MILLISECOND,), "beat": 500 * MILLISECOND,
+    },
+    # Claims in the middle of long apply transactions and of replays.
+    "long": {
+        "regions": 3, "keys": 3, "transactions": 20, "length": 8 * SECOND, "parts": 0.6,
+        "size": (2, 4, 6), "hold": SECOND, "held": 0.3, "steps": 0,
+        "faults": ["origin", "origin", "origin", "double", "freeze", "crash"], "fault_count": 20,
+        "slowness": (60 * MILLISECOND,), "linger": 500 * MILLISECOND, "beat": SECOND,
+        "tail_pause": (10 * MILLISECOND,), "rounds": 200 * MILLISECOND,
+    },
     # Sessions of appliers that break with a COMMIT on its way.
     "sessions": {
         "regions": 2, "keys": 2, "transactions": 30, "length": 2 * SECOND, "steps": 0,
@@ -85,7 +108,7 @@ AIMS: dict[str, dict[str, Any]] = {
         "latency": 100 * MILLISECOND,
     },
     # Tables that join with rows of before.
-    "join": {"join": True, "regions": 3, "transactions": 20, "faults": [], "steps": 0},
+    "join": {"join": True, "regions": 3, "transactions": 20, "faults": []},
     # A table that joins a mesh at work.
     "later": {"words": 2, "later": True, "join": False, "faults": [], "transactions": 30},
     # Ordinary rows in runs.

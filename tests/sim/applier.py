@@ -261,13 +261,13 @@ class Applier(Intake, Parking):
 
     def stands(self, found: Progress) -> bool:
         """``WHERE seq = old AND epoch = mine``."""
-        return found.seq == self.seq and found.own_epoch == self.node.epoch
+        return found.seq == self.seq and found.own_epoch == self.node.apply_epoch
 
     def _fenced(self) -> Steps:
         """The row is not as this process left it: find out why."""
         self.counts["apply fenced"] += 1
         yield 200_000
         found: Progress = self.database.plain(None, APPLIED + self.peer)
-        if found.own_epoch > self.node.epoch and not self.node.raising:
+        if found.own_epoch > self.node.apply_epoch:
             raise Fenced
         raise Killed

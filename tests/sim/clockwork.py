@@ -14,9 +14,12 @@ Steps = Generator[int | None, None, object]
 
 
 class Process:
-    """A generator with its next turn; ``turn`` makes every earlier appointment void."""
+    """A generator with its next turn; ``turn`` makes every earlier appointment void.
 
-    __slots__ = ("alive", "name", "next", "steps", "turn")
+    While it is ``frozen`` its turns pass it by; ``due``: one has, and comes when it thaws.
+    """
+
+    __slots__ = ("alive", "due", "frozen", "name", "next", "steps", "turn")
 
     def __init__(self, name: str, steps: Steps) -> None:
         self.name = name
@@ -24,6 +27,7 @@ class Process:
         self.next = steps.__next__
         self.turn = 0
         self.alive = True
+        self.frozen = self.due = False
 
 
 class Clockwork:
@@ -48,6 +52,13 @@ class Clockwork:
         if process.alive and process is not self.current:
             self._appoint(process, self.now)
 
+    def thaw(self, process: Process) -> None:
+        """Let a frozen process go on; the turn that it missed is now."""
+        process.frozen = False
+        if process.due:
+            process.due = False
+            self.wake(process)
+
     def kill(self, process: Process) -> None:
         """End a process where it stands; it must not be the running one."""
         if process.alive:
@@ -66,6 +77,9 @@ class Clockwork:
             if process.turn != turn:
                 continue
             self.now = when
+            if process.frozen:
+                process.due = True
+                continue
             self.events += 1
             process.turn = turn = turn + 1
             self.current = process

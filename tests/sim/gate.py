@@ -29,6 +29,7 @@ from . import (
     mutants_held,
     mutants_stamps,
     mutants_stream,
+    mutants_tables,
     mutants_tailer,
     mutants_takeover,
 )
@@ -47,7 +48,7 @@ CLEAN_CHUNK = 100
 
 RULES = (
     mutants_stamps, mutants_tailer, mutants_held, mutants_takeover, mutants_stream,
-    mutants_apply, mutants_applier,
+    mutants_apply, mutants_applier, mutants_tables,
 )  # fmt: skip
 """The modules that fill ``MUTANTS``."""
 

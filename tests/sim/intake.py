@@ -164,7 +164,7 @@ class Intake(Actor):
 
     def _mark(self, seq: int, position: int) -> Progress:
         return Progress(
-            seq, self.ledger.epoch, position, self.frontier, self.heard, self.node.epoch
+            seq, self.ledger.epoch, position, self.frontier, self.heard, self.node.apply_epoch
         )
 
     def parts_of(self, huge: tuple[int, int, int, int]) -> list[Item]:

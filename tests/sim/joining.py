@@ -15,7 +15,7 @@ from meshnode.core.stamp import ZERO, Stamp
 from meshnode.ops.alignment import Action, Decision, State, decide
 
 from .clockwork import Clockwork, Steps
-from .database import Locked
+from .database import Database, Locked
 from .journal import Told
 from .table import Row
 
@@ -65,7 +65,7 @@ class Joining:
         order = sorted(self.regions, key=lambda _: self.rng.random())
         for number in order:
             yield 1 + int(self.rng.random() * span)
-            self.activate(self.regions[number])
+            yield from self.activate(self.regions[number])
         yield 1 + int(self.rng.random() * span)
         left = list(self.keys)
         while left:
@@ -78,8 +78,12 @@ class Joining:
                 yield RETRY
         self.done = True
 
-    def activate(self, region: Region) -> None:
-        """The stream of the region begins here, dated after it is committed."""
+    def activate(self, region: Region) -> Steps:
+        """The stream of the region begins here, dated after it is committed.
+
+        The clock may have stepped back since a row was written: the date is no less than what
+        stands there (:mod:`meshnode.ops.activation`).
+        """
         database = region.database
         tx = database.begin("activate")
         tx.logged.activates = True
@@ -91,6 +95,17 @@ class Joining:
             region.since = len(database.binlog)
             region.start()
         self.since_us = max(self.since_us, database.clock)
+        # The COMMIT returns when it shows, and with it all that came before it in the binlog.
+        yield database.commit_lag + 1
+        self.since_us = max(self.since_us, self.newest_us(database))
+
+    def newest_us(self, database: Database) -> int:
+        """The greatest time in the stamps that stand in the region."""
+        found = [0]
+        for key in self.keys:
+            row, tomb = database.plain(None, key), database.plain(None, ~key)
+            found += [stamp.ts for stamp in (row and row[0], tomb) if stamp]
+        return max(found)
 
     def _settle(self, key: int, span: int) -> Steps:
         """Look at a key in all regions and lift what has to be; False if it was locked."""

@@ -90,6 +90,8 @@ class Journal:
         self.applied: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
         self.needed: dict[Key, Version] = {}
         self.claimed: dict[int, int] = defaultdict(int)
+        self.holder: dict[int, object] = {}
+        """The process of each region that was the last to take it over."""
         self.published: set[tuple[int, int, int, int]] = set()
         """Region, key and stamp of each row that a stream has shown whole."""
         self.since: dict[tuple[int, bool], int] = {}
@@ -132,10 +134,11 @@ class Journal:
             for key, old in before.items():
                 row = records.get(key)
                 if row is not None and (old is None or old[1] != row[1]):
-                    # Under the stamp of one that was published, perhaps, but not yet itself.
-                    self.published.discard((region, key, *row[0]))
+                    self.rewritten(region, key, row[0])
         elif kind == "apply" or kind == "replay":
             self._apply(database, tx, before)
+        elif kind == "takeover":
+            self.holder[region] = tx.node
         elif kind == "late tombstone":
             self._buried(region, tx, before, records)
         elif kind == "lift":
@@ -195,6 +198,10 @@ class Journal:
                 "position ahead of data",
             )
 
+    def rewritten(self, region: int, key: int, stamp: Version) -> None:
+        """A client's row may have the stamp of one that was published, but is not yet itself."""
+        self.published.discard((region, key, *stamp))
+
     # What each kind of transaction means
 
     def client(self, database, tx) -> None:
@@ -225,11 +232,10 @@ class Journal:
 
     def _apply(self, database, tx, before) -> None:
         region, (origin, items, parked) = database.number, tx.notes
-        epoch = database.plain(None, MEMBER).epoch
-        if tx.node.epoch < epoch:
+        if tx.node is not self.holder[region]:
             raise Wrong(
-                f"region {region}: the process of epoch {tx.node.epoch} applied items of {origin}"
-                f" when it was {epoch}", "replaced process",
+                f"region {region}: the process of epoch {tx.node.apply_epoch} applied items of"
+                f" {origin} when another had taken over", "replaced process",
             )  # fmt: skip
         done, needed = self.applied[region, origin], self.needed
         entries: dict[int, set[Version]] = defaultdict(set)

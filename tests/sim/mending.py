@@ -205,7 +205,7 @@ class Mending(Actor):
                 if entry is not None and not self.is_over(lift):
                     settled.remove(MEND + key)
                 continue
-            if row is None or lift.seen not in (None, row):
+            if row is None or not self.is_seen(lift, row):
                 fates.append((lift, Fate.OVERTAKEN))
                 if lift.reason is not Reason.TOMBSTONE:
                     self.record_overtaken(tx, lift)
@@ -244,6 +244,10 @@ class Mending(Actor):
     def is_about(self, entry: Entry, lift: Lift) -> bool:
         """Whether an entry of ``mend`` is about the version that ``lift`` is about."""
         return entry.seen == lift.seen
+
+    def is_seen(self, lift: Lift, row: Stamp) -> bool:
+        """Whether the row that stands is the one that was judged."""
+        return lift.seen in (None, row)
 
     def is_over(self, lift: Lift) -> bool:
         """Whether the entry of a lift that was found done must go."""

@@ -1,7 +1,7 @@
 """Mutants: the mesh with one of its rules switched off.
 
 A simulation that passes proves little until it is known what it would have seen.
-So every rule of the design has a mutant: the real code of ``meshnode.core``, or
+So every rule has a mutant: the real code of ``meshnode.core``, or
 the model's actor where the rule lives in an actor, with that rule off and all
 else as it is.  :mod:`.gate` runs the schedules of a mutant until the oracle
 rejects one; a mutant that survives its budget is a hole in the model, or a rule
@@ -27,7 +27,7 @@ BUDGET = 20_000
 class Mutant:
     """A rule switched off.
 
-    ``rule`` is the section of the design and the rule in words; ``off`` switches it off for
+    ``rule`` says what the rule is about, and the rule, in words; ``off`` switches it off for
     as long as the context is open; ``aims`` are taken in turn, one seed each.
     """
 
@@ -40,7 +40,7 @@ class Mutant:
 
 
 MUTANTS: dict[str, Mutant] = {}
-"""All mutants by name, in the order of the design."""
+"""All mutants by name."""
 
 
 def mutant(

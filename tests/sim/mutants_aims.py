@@ -6,7 +6,7 @@ The aims of the model's own tests, and some that only a mutant needs.
 from typing import Any
 
 from .aims import AIMS
-from .weather import MILLISECOND, SECOND
+from .weather import MILLISECOND, SECOND, Cue
 from .world import World, Wrong
 
 _QUIET: dict[str, Any] = {
@@ -131,6 +131,40 @@ MORE: dict[str, dict[str, Any]] = {
     },
     # Sessions that log only what is needed of a row.
     "partial": {"partial": 0.4},
+    # A table that joins a mesh with rows of before, while the clocks step again and again.
+    "stepped": {
+        "words": 2, "later": True, "join": False, "faults": [], "transactions": 4, "steps": 40,
+        "regions": 2, "keys": 5, "skew": 30 * SECOND, "length": 8 * SECOND, "hold": 0,
+    },
+    # The same; rows go and come again before it joins.
+    "again": {
+        **_QUIET, "words": 2, "later": True, "steps": 40, "regions": 2, "keys": 5,
+        "skew": 30 * SECOND, "length": 8 * SECOND,
+        "pattern": (
+            Cue(0, 300 * MILLISECOND, True, "delete"),
+            Cue(500 * MILLISECOND, 500 * MILLISECOND, True, "put"),
+        ),
+    },
+    # Regions whose tables have more columns, so that an update is a delete and a write.
+    "wide": {**_QUIET, "wide": 1, "mix": {"put": 4, "delete": 1, "move": 1}, "skew": SECOND},
+    # Keys that are spelled now so, now so.
+    "words": {
+        **_QUIET, "words": 2, "keys": 2, "mix": {"put": 4, "delete": 2, "move": 1}, "size": (1, 2),
+        "skew": SECOND,
+    },
+    # A row below a late tombstone, and both wait for one client; another writes as they are free.
+    "settle": {
+        **_QUIET, "regions": 2, "keys": 2, "words": 0, "length": 8 * SECOND, "skew": 10 * SECOND,
+        "tail_pause": (30 * MILLISECOND,), "tail_most": (5,), "slowness": (40 * MILLISECOND,),
+        "latency": 5 * MILLISECOND, "collect": 0, "rounds": 20 * MILLISECOND, "beat": 4 * SECOND,
+        "pattern": (
+            Cue(0, 1, False, "put"),
+            Cue(150 * MILLISECOND, 1, True, "delete", triggers=False),
+            Cue(151 * MILLISECOND, 1, True, "put"),
+            Cue(152 * MILLISECOND, 1, True, "delete", hold=(250 * MILLISECOND,), commits=False),
+            Cue(402 * MILLISECOND, 150 * MILLISECOND, True, "put", hold=(1, 250 * MILLISECOND)),
+        ),
+    },
     # Clocks apart that step, one hot key, all triggers there.
     "clocks": {
         **_QUIET, "regions": 3, "keys": 1, "length": 2 * SECOND, "skew": 3 * SECOND, "steps": 4,

@@ -30,7 +30,7 @@ def nothing(*_):
 
 
 @mutant(
-    "3 Tombstone GC: the own frontier as published, not as written",
+    "Tombstone GC: the own frontier as published, not as written",
     aims=("lagging",),
 )
 def the_own_frontier_is_taken_from_the_heartbeat_row() -> Iterator[None]:
@@ -38,9 +38,7 @@ def the_own_frontier_is_taken_from_the_heartbeat_row() -> Iterator[None]:
         yield
 
 
-@mutant(
-    "3 Huge transactions are applied when the last part has been seen, at once", aims=("huge", "")
-)
+@mutant("Huge transactions: applied when the last part has been seen, at once", aims=("huge", ""))
 def parts_are_applied_as_they_come() -> Iterator[None]:
     def make(_):
         def at_once(self, item, mark, place, pending):
@@ -52,7 +50,7 @@ def parts_are_applied_as_they_come() -> Iterator[None]:
         yield
 
 
-@mutant("4.1 Dedup: what has been applied is not applied again")
+@mutant("Fence: what has been applied is not applied again")
 def no_dedup() -> Iterator[None]:
     def make(frame):
         def repeating(self, record):
@@ -70,7 +68,7 @@ def no_dedup() -> Iterator[None]:
 
 
 @mutant(
-    "4.1 The fence: seq as this process left it, and its own epoch",
+    "Fence: seq is as this process left it, and the epoch its own",
     aims=("epochs", ""),
     shown=f"{RULES}::test_the_fence_of_an_apply_transaction",
 )
@@ -80,7 +78,7 @@ def no_fence() -> Iterator[None]:
 
 
 @mutant(
-    "4.1 The fence: the own epoch",
+    "Fence: the epoch is the own",
     aims=("sessions", "epochs", ""),
     shown=f"{RULES}::test_the_fence_of_an_apply_transaction",
 )
@@ -89,16 +87,16 @@ def a_fence_without_the_epoch() -> Iterator[None]:
         yield
 
 
-@mutant("4.1 The fence: seq as this process left it", aims=("sessions", "epochs", ""))
+@mutant("Fence: seq is as this process left it", aims=("sessions", "epochs", ""))
 def a_fence_without_the_seq() -> Iterator[None]:
     with replaced(
-        Applier, "stands", lambda _: lambda self, found: found.own_epoch == self.node.epoch
+        Applier, "stands", lambda _: lambda self, found: found.own_epoch == self.node.apply_epoch
     ):
         yield
 
 
 @mutant(
-    "4.1 The position is committed with the data",
+    "Fence: the position is committed with the data",
     aims=("epochs", ""),
     shown=f"{RULES}::test_the_position_commits_with_the_data",
 )
@@ -120,7 +118,7 @@ def the_position_is_committed_first() -> Iterator[None]:
         yield
 
 
-@mutant("4.2 After a surprise the tombstones of all keys are read too", aims=("hot", ""))
+@mutant("Locks: after a surprise the tombstones of all keys are read too", aims=("hot", ""))
 def tombstones_are_not_read_after_a_surprise() -> Iterator[None]:
     def make(lock):
         return lambda self, tx, works, deep, wait: lock(self, tx, works, False, wait)
@@ -129,14 +127,14 @@ def tombstones_are_not_read_after_a_surprise() -> Iterator[None]:
         yield
 
 
-@mutant("4.2 The rows are locked before the decision", aims=("hot", ""))
+@mutant("Locks: the rows are locked before the decision", aims=("hot", ""))
 def the_decision_rests_on_unlocked_rows() -> Iterator[None]:
     with constant(applying_module, "LOCKING", PLAIN), constant(straight_module, "LOCKING", PLAIN):
         yield
 
 
 @mutant(
-    "4.5 After the upserts: no newer tombstone may stand beside them",
+    "Looks: after the upserts: no newer tombstone may stand beside them",
     aims=("hot", ""),
     shown=f"{LOCKS}::test_an_insert_and_a_delete_of_two_streams_on_a_new_key",
 )
@@ -149,7 +147,7 @@ def no_look_after_upserts() -> Iterator[None]:
 
 
 @mutant(
-    "4.5 Write first, then look",
+    "Looks: write first, then look",
     aims=("hot", ""),
     shown=f"{LOCKS}::test_a_client_between_the_look_and_the_write_of_an_applier",
 )
@@ -173,19 +171,19 @@ def the_look_comes_before_the_write() -> Iterator[None]:
         yield
 
 
-@mutant("4.5 The looks are locking reads", aims=("hot", ""))
+@mutant("Looks: they are locking reads", aims=("hot", ""))
 def the_looks_are_plain_reads() -> Iterator[None]:
     with constant(applying_module, "SHARED", PLAIN), constant(straight_module, "SHARED", PLAIN):
         yield
 
 
-@mutant("4.5 After the tombstones: no row may stand below them", aims=("slow",))
+@mutant("Looks: after the tombstones: no row may stand below them", aims=("slow",))
 def no_look_after_tombstones() -> Iterator[None]:
     with replaced(Applying, "look_at_rows", lambda _: nothing):
         yield
 
 
-@mutant("4.5 Never a write that the plan did not see", aims=("races", "hot", ""))
+@mutant("Looks: never a write that the plan did not see", aims=("races", "hot", ""))
 def a_guarded_delete_of_what_nobody_planned_for() -> Iterator[None]:
     def make(_):
         def take_it(self, tx, key):
@@ -200,7 +198,7 @@ def a_guarded_delete_of_what_nobody_planned_for() -> Iterator[None]:
 
 
 @mutant(
-    "4 Errors: a row that can never apply is parked with its image",
+    "Errors: a row that can never apply is parked with its image",
     aims=("parked", ""),
     shown=f"{PARKING}::test_a_row_that_breaks_a_check_is_parked_alone",
 )
@@ -210,7 +208,7 @@ def rows_that_cannot_apply_are_passed_over() -> Iterator[None]:
 
 
 @mutant(
-    "4 Errors: what cannot apply is rolled back to its savepoint, whole",
+    "Errors: what cannot apply is rolled back to its savepoint, whole",
     aims=("parked", ""),
 )
 def what_cannot_apply_is_left_as_it_is() -> Iterator[None]:
@@ -219,15 +217,16 @@ def what_cannot_apply_is_left_as_it_is() -> Iterator[None]:
 
 
 @mutant(
-    "4 A letter is closed when its key has a version at or above it",
+    "Letters: one is closed when its key has a version at or above it",
     aims=("parked", ""),
     shown=f"{PARKING}::test_a_parked_row_that_is_overtaken_closes_by_itself",
 )
 def letters_are_closed_unread() -> Iterator[None]:
     def make(_):
         def closing(self):
-            for record, letter in self._letters("open"):
-                yield from self._settle(record, letter._replace(state="closed"))
+            for record, letter in self._letters(lambda letter: letter.parked):
+                closed = letter._replace(state="closed")
+                yield from self._settle(record, closed, lambda now: now.parked)
 
         return closing
 
@@ -236,7 +235,7 @@ def letters_are_closed_unread() -> Iterator[None]:
 
 
 @mutant(
-    "5 A frame for a table that is not active here yet makes its stream wait, never skip",
+    "Tables: a frame about one that is not active here yet makes its stream wait, never skip",
     aims=("later",),
 )
 def frames_of_a_table_that_is_not_active_are_passed_over() -> Iterator[None]:
@@ -255,7 +254,7 @@ def frames_of_a_table_that_is_not_active_are_passed_over() -> Iterator[None]:
         yield
 
 
-@mutant("4 Replay begins with the loop mark", aims=("parked", ""))
+@mutant("Letters: a replay begins with the loop mark", aims=("parked", ""))
 def a_replay_without_the_loop_mark() -> Iterator[None]:
     with replaced(Resolver, "mark_loop", lambda _: nothing):
         yield

@@ -1,8 +1,8 @@
-"""Mutants of applying: decisions, plans and records (section 4 of the design)."""
+"""Mutants of applying: decisions, plans and records."""
 
 from collections.abc import Iterator
 
-from meshnode.core.plan import at_base
+from meshnode.core.plan import Form, at_base, make_plan
 from meshnode.core.resolve import Local, Verdict, conflict, decide, raised
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
@@ -12,7 +12,7 @@ from .mutants import everywhere, mutant
 BIAS_US = 5_000_000
 
 
-@mutant("4.3 The later stamp wins, whoever arrives last", aims=("hot", ""))
+@mutant("Decision: the later stamp wins, whoever arrives last", aims=("hot", ""))
 def whoever_arrives_last_wins() -> Iterator[None]:
     def make(decide):
         def late(outcome, new, local):
@@ -25,13 +25,13 @@ def whoever_arrives_last_wins() -> Iterator[None]:
         yield
 
 
-@mutant("4.3 A losing delete still raises the tombstone", aims=("hot", ""))
+@mutant("Decision: a losing delete still raises the tombstone", aims=("hot", ""))
 def a_losing_delete_leaves_no_tombstone() -> Iterator[None]:
     with everywhere(raised, lambda _: lambda outcome, new, tomb: tomb):
         yield
 
 
-@mutant("4.3 An upsert must be above the tombstone too", aims=("hot", ""))
+@mutant("Decision: an upsert must be above the tombstone too", aims=("hot", ""))
 def an_upsert_regards_the_row_alone() -> Iterator[None]:
     def make(decide):
         return lambda outcome, new, local: decide(
@@ -43,7 +43,7 @@ def an_upsert_regards_the_row_alone() -> Iterator[None]:
 
 
 @mutant(
-    "4.3 A delete that a tombstone has outlived takes no row that waits for its lift",
+    "Decision: a delete that a tombstone has outlived takes no row that waits for its lift",
     aims=("clocks", "hot", ""),
 )
 def a_delete_takes_a_row_that_waits_for_its_lift() -> Iterator[None]:
@@ -60,7 +60,7 @@ def a_delete_takes_a_row_that_waits_for_its_lift() -> Iterator[None]:
 
 
 @mutant(
-    "4.3 Decided from whether the row exists: a duplicate is a row that is there",
+    "Decision: from whether the row exists: a duplicate is a row that is there",
     aims=("hot", "cascade", ""),
 )
 def a_duplicate_is_decided_by_the_version() -> Iterator[None]:
@@ -76,7 +76,7 @@ def a_duplicate_is_decided_by_the_version() -> Iterator[None]:
         yield
 
 
-@mutant("4.3 At a tie of row and tombstone the row wins", aims=("hot", "cascade", ""))
+@mutant("Decision: at a tie of row and tombstone the row wins", aims=("hot", "cascade", ""))
 def at_a_tie_the_delete_wins() -> Iterator[None]:
     def make(decide):
         def tie(outcome, new, local):
@@ -92,13 +92,13 @@ def at_a_tie_the_delete_wins() -> Iterator[None]:
         yield
 
 
-@mutant("4.4 Sent verbatim only when every key is at its base", aims=("hot", ""))
+@mutant("Plan: sent verbatim only when every key is at its base", aims=("hot", ""))
 def items_go_verbatim_whatever_stands_here() -> Iterator[None]:
     with everywhere(at_base, lambda _: lambda incoming, local: True):
         yield
 
 
-@mutant("4.4 At its base: the row exists, and has that stamp", aims=("cascade", ""))
+@mutant("Plan: at its base means that the row exists, and has that stamp", aims=("cascade", ""))
 def at_its_base_without_looking_whether_the_row_exists() -> Iterator[None]:
     def make(_):
         def by_version(incoming, local):
@@ -111,7 +111,25 @@ def at_its_base_without_looking_whether_the_row_exists() -> Iterator[None]:
         yield
 
 
-@mutant("4 Policies: they change a stamp at its origin, never at the receiver", aims=("hot", ""))
+@mutant(
+    "Plan: the deletes of an item come before its writes",
+    aims=("wide", ""),
+    shown="tests/integration/test_conflicts.py::test_keys_swapped_in_one_transaction",
+)
+def writes_come_before_deletes() -> Iterator[None]:
+    def make(make_plan):
+        def reversed_order(*arguments, **named):
+            plan = make_plan(*arguments, **named)
+            plan.steps.sort(key=lambda step: step.form is Form.DELETE_BY_KEY)
+            return plan
+
+        return reversed_order
+
+    with everywhere(make_plan, make):
+        yield
+
+
+@mutant("Policies: they change a stamp at its origin, never at the receiver", aims=("hot", ""))
 def a_policy_biases_the_stamp_at_the_receiver() -> Iterator[None]:
     def make(decide):
         def biased(outcome, new, local):
@@ -125,7 +143,7 @@ def a_policy_biases_the_stamp_at_the_receiver() -> Iterator[None]:
         yield
 
 
-@mutant("4 Conflicts: the loser's image goes to the conflict log", aims=("hot", ""))
+@mutant("Conflicts: the loser's image goes to the conflict log", aims=("hot", ""))
 def conflicts_leave_no_record() -> Iterator[None]:
     with everywhere(conflict, lambda _: lambda *anything: None):
         yield

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from meshnode.core.held import HeldBack
 from meshnode.core.stamp import ZERO
 
-from .mending import Mending
+from .mending import Mending, value_of
 from .mutants import mutant, replaced
 
 
@@ -20,7 +20,7 @@ def nothing(*_):
 
 
 @mutant(
-    "2.1 Version replaced: also what a version that was held back had replaced",
+    "Version replaced: also what a version that was held back had replaced",
     aims=("locks", "cascade", ""),
 )
 def what_a_held_version_replaced_is_forgotten() -> Iterator[None]:
@@ -29,7 +29,7 @@ def what_a_held_version_replaced_is_forgotten() -> Iterator[None]:
 
 
 @mutant(
-    "2.1 Version replaced: one that the stream never shows is nobody's base",
+    "Version replaced: one that the stream never shows is nobody's base",
     aims=("locks", "cascade", ""),
 )
 def versions_never_shown_are_named_as_bases() -> Iterator[None]:
@@ -45,7 +45,7 @@ def versions_never_shown_are_named_as_bases() -> Iterator[None]:
 
 
 @mutant(
-    "2.6 A version whose place in mend a later one takes has a record",
+    "Held back: a version whose place in mend a later one takes has a record",
     aims=("locks", ""),
     shown="tests/contract/test_store_mending.py",
 )
@@ -55,7 +55,7 @@ def a_held_version_gives_way_without_a_record() -> Iterator[None]:
 
 
 @mutant(
-    "2.6 A held row that was never stamped is not one whose stamp nobody saw",
+    "Held back: a held row that was never stamped is not one whose stamp nobody saw",
     aims=("locks", "cascade", ""),
     shown="tests/contract/test_store_mending.py",
 )
@@ -74,7 +74,8 @@ def a_row_never_stamped_counts_as_unseen() -> Iterator[None]:
 
 
 @mutant(
-    "2.6 A key that is locked is noted for later, committed before the append", aims=("locks", "")
+    "Held back: a key that is locked is noted for later, committed before the append",
+    aims=("locks", ""),
 )
 def held_keys_are_not_noted() -> Iterator[None]:
     with (
@@ -85,7 +86,27 @@ def held_keys_are_not_noted() -> Iterator[None]:
 
 
 @mutant(
-    "2.3 Late tombstone: an own row below one that was held back is lifted",
+    "Held back: a lift without an image, found overtaken, leaves the entry that has one",
+    aims=("settle",),
+    shown="tests/contract/test_store_mending.py",
+)
+def a_bare_lift_settles_what_it_cannot_record() -> Iterator[None]:
+    with replaced(Mending, "may_settle", lambda _: lambda self, lift, entry: True):
+        yield
+
+
+@mutant(
+    "Held back: a lift without an image keeps the one that its entry has",
+    aims=("settle",),
+    shown="tests/contract/test_store_mending.py",
+)
+def a_bare_lift_wipes_the_image_that_waits() -> Iterator[None]:
+    with replaced(Mending, "value_to_hold", lambda _: lambda self, known, lift: value_of(lift)):
+        yield
+
+
+@mutant(
+    "Late tombstone: an own row below one that was held back is lifted",
     aims=("locks", "cascade", ""),
 )
 def rows_below_a_held_late_tombstone_stay_there() -> Iterator[None]:
@@ -94,7 +115,7 @@ def rows_below_a_held_late_tombstone_stay_there() -> Iterator[None]:
 
 
 @mutant(
-    "2.3 Late tombstone: what is written while it waits for a lock is lifted above it",
+    "Late tombstone: what is written while it waits for a lock is lifted above it",
     aims=("waits",),
 )
 def a_late_tombstone_that_waits_counts_for_nothing() -> Iterator[None]:

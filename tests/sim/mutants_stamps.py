@@ -1,4 +1,4 @@
-"""Mutants of row versions and of what the tailer mends (section 2 of the design)."""
+"""Mutants of row versions and of what the tailer mends."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from meshnode.core import resolve
 from meshnode.core.mend import Examined, Examiner, Reason, to_item
 from meshnode.core.plain import Plain
 from meshnode.core.resolve import Local, decide
-from meshnode.core.stamp import Stamp, lifted
+from meshnode.core.stamp import ZERO, Stamp, lifted
 from meshnode.core.wire import REMOVE
 
 from .applying import Applying
@@ -32,7 +32,7 @@ def without(reason: Reason):
     return make
 
 
-@mutant("2 Stamps: the order of versions is total, (time, region)", aims=("hot", ""))
+@mutant("Stamps: the order of versions is total, (time, region)", aims=("hot", ""))
 def stamps_without_the_region() -> Iterator[None]:
     def bare(stamp):
         return None if stamp is None else Stamp(stamp.ts, 0)
@@ -46,7 +46,7 @@ def stamps_without_the_region() -> Iterator[None]:
         yield
 
 
-@mutant("2 Tombstones: a tombstone's stamp never falls", aims=("hot", ""))
+@mutant("Tombstones: a tombstone's stamp never falls", aims=("hot", ""))
 def tombstones_fall() -> Iterator[None]:
     def make(_):
         return lambda outcome, new, tomb: new if outcome == REMOVE else tomb
@@ -66,7 +66,10 @@ def tombstones_fall() -> Iterator[None]:
         yield
 
 
-@mutant("2.1 An insert replaces its key's tombstone, so the tailer looks at it", aims=("hot", ""))
+@mutant(
+    "Version replaced: an insert replaces its key's tombstone, so the tailer looks at it",
+    aims=("hot", ""),
+)
 def the_tailer_ignores_tombstones() -> Iterator[None]:
     with (
         replaced(Examiner, "judge", lambda judge: lambda self, net, _: judge(self, net, None)),
@@ -79,9 +82,7 @@ def the_tailer_ignores_tombstones() -> Iterator[None]:
         yield
 
 
-@mutant(
-    "2.1 Version replaced: also the tombstone that the transaction wrote itself", aims=("hot", "")
-)
+@mutant("Version replaced: also the tombstone that the transaction wrote itself", aims=("hot", ""))
 def a_tombstone_of_the_own_transaction_does_not_count() -> Iterator[None]:
     def make(judge):
         def blind(self, net, tombstone):
@@ -95,13 +96,13 @@ def a_tombstone_of_the_own_transaction_does_not_count() -> Iterator[None]:
         yield
 
 
-@mutant("2.2 Lift: an upsert that is not above the version replaced is lifted", aims=("clocks", ""))
+@mutant("Lift: an upsert that is not above the version replaced is lifted", aims=("clocks", ""))
 def a_stamp_that_did_not_rise_is_published() -> Iterator[None]:
     with replaced(Examiner, "judge", without(Reason.REPLACED)):
         yield
 
 
-@mutant("2.2 Lift: also when it is equal to the version replaced", aims=("clocks", "hot", ""))
+@mutant("Lift: also when it is equal to the version replaced", aims=("clocks", "hot", ""))
 def lifted_when_below_but_not_when_equal() -> Iterator[None]:
     def make(judge):
         def lenient(self, net, tombstone):
@@ -123,7 +124,7 @@ def _above(net):
     return msgspec.structs.replace(net, replaced=Stamp(0, 0))
 
 
-@mutant("2.2 Lift: an upsert at or below the promised frontier is lifted", aims=("frontier", ""))
+@mutant("Lift: an upsert at or below the promised frontier is lifted", aims=("frontier", ""))
 def the_promise_is_not_enforced() -> Iterator[None]:
     with (
         replaced(Examiner, "judge", without(Reason.PROMISE)),
@@ -136,19 +137,19 @@ def the_promise_is_not_enforced() -> Iterator[None]:
         yield
 
 
-@mutant("2.2 Lift: an upsert whose stamp is not of this region is lifted", aims=("cascade", ""))
+@mutant("Lift: an upsert whose stamp is not of this region is lifted", aims=("cascade", ""))
 def foreign_and_missing_stamps_are_published() -> Iterator[None]:
     with replaced(Examiner, "judge", without(Reason.ORIGIN)):
         yield
 
 
-@mutant("2.2 Lift: a row whose image is not full is lifted, not published", aims=("partial",))
+@mutant("Lift: a row whose image is not full is lifted, not published", aims=("partial",))
 def partial_images_are_published() -> Iterator[None]:
     with replaced(Examiner, "judge", without(Reason.PARTIAL)):
         yield
 
 
-@mutant("2.6 What cannot be looked at, because somebody holds it, is held back", aims=("looks",))
+@mutant("Held back: what cannot be looked at, because somebody holds it", aims=("looks",))
 def what_could_not_be_looked_at_is_published() -> Iterator[None]:
     def make(look_up):
         def trusting(self, ordinary, nets):
@@ -162,7 +163,7 @@ def what_could_not_be_looked_at_is_published() -> Iterator[None]:
 
 
 @mutant(
-    "2.2 Lift: the stamp is written with BINLOG, above what was replaced, not through the trigger",
+    "Lift: the stamp is written with BINLOG, above what was replaced, not through the trigger",
     aims=("clocks", "hot", ""),
     shown=f"{RACES}::test_an_insert_under_a_tombstone_from_the_future_is_lifted",
 )
@@ -174,7 +175,24 @@ def lifted_through_the_trigger() -> Iterator[None]:
         yield
 
 
-@mutant("2.2 Lift: the new stamp is above the promise too", aims=("frontier", ""))
+@mutant(
+    "Lift: above all that the row is known to have replaced, not its base alone", aims=("settle",)
+)
+def lifted_above_the_base_alone() -> Iterator[None]:
+    def make(examine):
+        def only_above_the_base(self, *arguments):
+            examined = examine(self, *arguments)
+            for lift in examined.lifts.values():
+                lift.above = ZERO
+            return examined
+
+        return only_above_the_base
+
+    with replaced(Examiner, "examine", make):
+        yield
+
+
+@mutant("Lift: the new stamp is above the promise too", aims=("frontier", ""))
 def lifted_without_regard_to_the_promise() -> Iterator[None]:
     def make(lifted):
         return lambda clock, seen, replaced, promised: lifted(clock, seen, replaced, 0)
@@ -184,7 +202,7 @@ def lifted_without_regard_to_the_promise() -> Iterator[None]:
 
 
 @mutant(
-    "2.3 Late tombstone: a delete that no trigger saw gets one",
+    "Late tombstone: a delete that no trigger saw gets one",
     aims=("cascade", ""),
     shown=f"{RACES}::test_deletes_that_no_trigger_saw_get_their_tombstone",
 )
@@ -217,7 +235,7 @@ def _inexact(to_item):
 
 
 @mutant(
-    "2.3 Late tombstone: also of a delete before a re-insert that is lifted",
+    "Late tombstone: also of a delete before a re-insert that is lifted",
     aims=("forged",),
 )
 def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
@@ -239,7 +257,7 @@ def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
 
 
 @mutant(
-    "2.3 Late tombstone: its stamp follows from the row that went, not from the clock",
+    "Late tombstone: its stamp follows from the row that went, not from the clock",
     aims=("frontier", ""),
     shown="tests/unit/core/test_mend.py",
 )
@@ -273,7 +291,7 @@ def late_tombstones_take_the_clock() -> Iterator[None]:
         yield
 
 
-@mutant("2.3 Late tombstone: what follows in the batch must be above it", aims=("after",))
+@mutant("Late tombstone: what follows in the batch must be above it", aims=("after",))
 def late_tombstones_do_not_count_for_what_follows() -> Iterator[None]:
     def make(examine):
         return lambda self, tx, nets, tombstones, locked=frozenset(): examine(
@@ -285,7 +303,7 @@ def late_tombstones_do_not_count_for_what_follows() -> Iterator[None]:
 
 
 @mutant(
-    "2.4 The net effect never hides a tombstone whose upsert is not itself published",
+    "Net effect: it never hides a tombstone whose upsert is not itself published",
     aims=("undone",),
 )
 def the_net_effect_hides_a_tombstone() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Mutants of a region's stream: claims, parts, the frontier and what it allows (section 3)."""
+"""Mutants of a region's stream: claims, parts, the frontier and what it allows."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ FAR = 2**62
 """A time after all schedules, in microseconds."""
 
 
-@mutant("3 Taking over: frames below the highest claim are void", aims=("epochs", ""))
+@mutant("Taking over: frames below the highest claim are void", aims=("epochs", ""))
 def frames_of_a_dead_process_count() -> Iterator[None]:
     def make(take):
         def trusting(self, record):
@@ -26,7 +26,7 @@ def frames_of_a_dead_process_count() -> Iterator[None]:
         yield
 
 
-@mutant("3 Taking over: the highest claim counts, not the last", aims=("epochs", ""))
+@mutant("Taking over: the highest claim counts, not the last", aims=("epochs", ""))
 def the_last_claim_counts() -> Iterator[None]:
     def make(_claim):
         def last(self, claim):
@@ -41,7 +41,7 @@ def the_last_claim_counts() -> Iterator[None]:
 
 
 @mutant(
-    "3 Huge transactions: a claim voids the parts of an unfinished one",
+    "Huge transactions: a claim voids the parts of an unfinished one",
     aims=("huge", "epochs", ""),
 )
 def a_claim_leaves_parts_standing() -> Iterator[None]:
@@ -59,8 +59,23 @@ def a_claim_leaves_parts_standing() -> Iterator[None]:
         yield
 
 
+@mutant("Numbers: a gap between two items is refused", aims=("epochs", "huge"))
+def a_gap_is_passed_over() -> Iterator[None]:
+    def make(_frame):
+        def trusting(self, frame):
+            fresh = [item.seq for item in frame.items if item.seq > self.seq]
+            if fresh and frame.epoch == self.epoch:
+                self.seq = fresh[0] - 1
+            return _frame(self, frame)
+
+        return trusting
+
+    with replaced(Ledger, "_frame", make):
+        yield
+
+
 @mutant(
-    "3 Heartbeats: f = min(now, oldest open transaction, what others say) - 1 s", aims=("calm", "")
+    "Heartbeats: f = min(now, oldest open transaction, what others say) - 1 s", aims=("calm", "")
 )
 def the_frontier_is_now() -> Iterator[None]:
     with everywhere(
@@ -69,7 +84,7 @@ def the_frontier_is_now() -> Iterator[None]:
         yield
 
 
-@mutant("3 Heartbeats: the frontier never falls", aims=("frontier", "clocks", ""))
+@mutant("Heartbeats: the frontier never falls", aims=("frontier", "clocks", ""))
 def the_frontier_falls() -> Iterator[None]:
     with everywhere(
         frontier, lambda real: lambda now, oldest_open, heard, _: real(now, oldest_open, heard, 0)
@@ -77,7 +92,7 @@ def the_frontier_falls() -> Iterator[None]:
         yield
 
 
-@mutant("3 Tombstone GC: by stability, never by age", aims=("frontier", ""))
+@mutant("Tombstone GC: by stability, never by age", aims=("frontier", ""))
 def tombstones_go_by_age() -> Iterator[None]:
     # At the age of nothing: whatever stands at a round of the gardener.
     with everywhere(gc_limit, lambda _: lambda applied, published, parked: FAR):
@@ -85,7 +100,7 @@ def tombstones_go_by_age() -> Iterator[None]:
 
 
 @mutant(
-    "3 Tombstone GC: below the own published frontier too",
+    "Tombstone GC: below the own published frontier too",
     aims=("apart", "frontier", ""),
 )
 def tombstones_go_without_the_own_promise() -> Iterator[None]:
@@ -95,9 +110,7 @@ def tombstones_go_without_the_own_promise() -> Iterator[None]:
         yield
 
 
-@mutant(
-    "3 Tombstone GC: below what every other member has promised", aims=("stale", "frontier", "")
-)
+@mutant("Tombstone GC: below what every other member has promised", aims=("stale", "frontier", ""))
 def tombstones_go_without_the_others() -> Iterator[None]:
     with everywhere(
         gc_limit, lambda real: lambda applied, published, parked: real((), published, parked)
@@ -105,7 +118,7 @@ def tombstones_go_without_the_others() -> Iterator[None]:
         yield
 
 
-@mutant("3 Tombstone GC: a parked row holds its origin's frontier down", aims=("letters",))
+@mutant("Tombstone GC: a parked row holds its origin's frontier down", aims=("letters",))
 def parked_rows_do_not_hold_tombstones() -> Iterator[None]:
     with everywhere(
         gc_limit, lambda real: lambda applied, published, parked: real(applied, published, ())

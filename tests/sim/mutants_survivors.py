@@ -39,6 +39,13 @@ SURVIVORS: dict[str, str] = {
         " origin saw otherwise, with 1062 or 1032, and the item is decided key by key. It died"
         " while wrong bases were published."
     ),
+    "a gap is passed over": (
+        "A topic that keeps what it has acknowledged has none: a publisher waits for one frame's"
+        " answer before it sends the next, and whoever takes over goes on behind the last valid"
+        " item of the topic. The rule is for a bus that has lost records, which no schedule has:"
+        " tests/unit/core/test_ledger.py shows it, and tests/integration/test_kafka_topics.py"
+        " with files of an older state."
+    ),
     "nobody is killed": (
         "Not needed for safety: what a predecessor's sessions may still commit is fenced by the"
         " epoch (appliers, replays, heartbeats) or may be done twice (late tombstones, lifts,"

@@ -26,7 +26,7 @@ STARTERS = "tests/integration/test_crash_starters.py"
 
 
 @mutant(
-    "2 Tombstones: a trigger never lowers one that is there",
+    "Tombstones: a trigger never lowers one that is there",
     aims=("cascade", "clocks", ""),
     shown=f"{TRIGGERS}::test_a_tombstone_never_falls",
 )
@@ -46,7 +46,7 @@ def a_trigger_lowers_a_tombstone() -> Iterator[None]:
 
 
 @mutant(
-    "2.1 The tailer looks at tombstones with a locking read",
+    "Version replaced: the tailer looks at tombstones with a locking read",
     aims=("lags",),
     shown=f"{LOCKS}::test_the_tailer_looks_at_tombstones_under_a_lock",
 )
@@ -63,7 +63,7 @@ def the_tailer_looks_without_a_lock() -> Iterator[None]:
 
 
 @mutant(
-    "2.2 Lift: if the row was changed meanwhile, a record says so",
+    "Lift: if the row was changed meanwhile, a record says so",
     aims=("cascade", "locks", ""),
     shown=f"{LOCKS}::test_a_row_written_again_before_its_lift_is_recorded",
 )
@@ -73,7 +73,17 @@ def an_overtaken_lift_leaves_no_record() -> Iterator[None]:
 
 
 @mutant(
-    "2.3 Late tombstone: write it first, then look at the row",
+    "Lift: it is written only over the stamp that was judged",
+    aims=("cascade", "hot", ""),
+    shown=f"{LOCKS}::test_a_row_written_again_before_its_lift_is_recorded",
+)
+def a_lift_takes_whatever_row_stands() -> Iterator[None]:
+    with replaced(Mending, "is_seen", lambda _: lambda self, lift, row: True):
+        yield
+
+
+@mutant(
+    "Late tombstone: write it first, then look at the row",
     aims=("cascades",),
     shown=f"{LOCKS}::test_a_row_that_comes_in_below_a_tombstone_being_written",
 )
@@ -90,28 +100,26 @@ def a_late_tombstone_looks_first() -> Iterator[None]:
         yield
 
 
-@mutant("2.3 Late tombstone: a row of another region's origin below it goes", aims=("cascade", ""))
+@mutant("Late tombstone: a row of another region's origin below it goes", aims=("cascade", ""))
 def a_late_tombstone_leaves_what_it_beats() -> Iterator[None]:
     with replaced(Mending, "may_go", lambda _: lambda self, row: False):
         yield
 
 
-@mutant("2.3 Late tombstone: a row of origin 0 is newer and stays", aims=("bare", "cascade", ""))
+@mutant("Late tombstone: a row of origin 0 is newer and stays", aims=("bare", "cascade", ""))
 def a_late_tombstone_takes_an_unstamped_row() -> Iterator[None]:
     with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != self.number):
         yield
 
 
-@mutant(
-    "2.3 Late tombstone: a row of the own origin is newer and stays", aims=("bare", "cascade", "")
-)
+@mutant("Late tombstone: a row of the own origin is newer and stays", aims=("bare", "cascade", ""))
 def a_late_tombstone_takes_an_own_row() -> Iterator[None]:
     with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != 0):
         yield
 
 
 @mutant(
-    "2.5 Mending is committed before the frame that passes it is appended",
+    "Order: mending is committed before the frame that passes it is appended",
     aims=("epochs", "cascade", ""),
 )
 def mending_after_the_append() -> Iterator[None]:
@@ -159,13 +167,13 @@ def mending_after_the_append() -> Iterator[None]:
         yield
 
 
-@mutant("3 Only local transactions are published")
+@mutant("Loop: only local transactions are published")
 def applied_transactions_are_published() -> Iterator[None]:
     with replaced(Mender, "is_applied", lambda _: lambda self, logged: False):
         yield
 
 
-@mutant("3 Never decide by the origin column alone what is local", aims=("cascade", "hot", ""))
+@mutant("Loop: never decide by the origin column alone what is local", aims=("cascade", "hot", ""))
 def the_loop_is_decided_by_the_origin_column() -> Iterator[None]:
     def make(_):
         def by_column(self, logged):
@@ -179,7 +187,9 @@ def the_loop_is_decided_by_the_origin_column() -> Iterator[None]:
         yield
 
 
-@mutant("3 The tailer trusts no checkpoint but the end of its own topic", aims=("epochs", ""))
+@mutant(
+    "Taking over: the tailer trusts no checkpoint but the end of its own topic", aims=("epochs", "")
+)
 def a_checkpoint_of_its_own() -> Iterator[None]:
     def remember(read_own_end):
         def reading(self, member, end):
@@ -196,7 +206,7 @@ def a_checkpoint_of_its_own() -> Iterator[None]:
 
 
 @mutant(
-    "3 Huge transactions: the resume position moves only with the last part",
+    "Huge transactions: the resume position moves only with the last part",
     aims=("huge", "epochs", ""),
 )
 def the_position_moves_with_each_part() -> Iterator[None]:
@@ -205,7 +215,7 @@ def the_position_moves_with_each_part() -> Iterator[None]:
 
 
 @mutant(
-    "3 Taking over: a new process claims the stream under an epoch of its own",
+    "Taking over: a new process claims the stream under an epoch of its own",
     aims=("epochs", ""),
     shown=f"{STARTERS}::test_a_node_that_is_frozen_while_it_publishes",
 )
@@ -243,7 +253,7 @@ def no_claim() -> Iterator[None]:
         yield
 
 
-@mutant("3 Taking over: go on after the last valid item, not after the last", aims=("epochs", ""))
+@mutant("Taking over: go on after the last valid item, not after the last", aims=("epochs", ""))
 def the_last_item_counts_valid_or_not() -> Iterator[None]:
     def make(read_own_end):
         def trusting(self, member, end):
@@ -261,14 +271,14 @@ def the_last_item_counts_valid_or_not() -> Iterator[None]:
         yield
 
 
-@mutant("3 Taking over: read forward to the own claim", aims=("epochs", ""))
+@mutant("Taking over: read forward to the own claim", aims=("epochs", ""))
 def the_end_is_read_before_the_claim() -> Iterator[None]:
     """What lands between is not seen."""
 
-    def early(raise_epoch):
+    def early(epoch_to_claim):
         def raising(self):
             self.end_before = len(self.region.topic)
-            return (yield from raise_epoch(self))
+            return (yield from epoch_to_claim(self))
 
         return raising
 
@@ -280,11 +290,11 @@ def the_end_is_read_before_the_claim() -> Iterator[None]:
 
         return reading
 
-    with replaced(Origin, "raise_epoch", early), replaced(Origin, "read_own_end", make):
+    with replaced(Origin, "epoch_to_claim", early), replaced(Origin, "read_own_end", make):
         yield
 
 
-@mutant("3 member.tail is written under the own epoch only", aims=("epochs", ""))
+@mutant("Taking over: member.tail is written under the own epoch only", aims=("epochs", ""))
 def a_dead_process_moves_the_tail() -> Iterator[None]:
     def make(beat):
         def careless(self):

@@ -1,4 +1,4 @@
-"""Mutants of what a starting node does before it publishes, and of the way to its end (section 3).
+"""Mutants of what a starting node does before it publishes, and of the way to its end.
 
 The other rules of taking over stand in :mod:`.mutants_tailer` and :mod:`.mutants_stream`.
 """
@@ -12,7 +12,7 @@ STARTERS = "tests/integration/test_crash_starters.py"
 
 
 @mutant(
-    "3 Taking over: every other session of the node's account is killed",
+    "Taking over: every other session of the node's account is killed",
     aims=("epochs", ""),
     shown=f"{STARTERS}::test_a_node_that_is_frozen_while_it_publishes",
 )
@@ -21,7 +21,7 @@ def nobody_is_killed() -> Iterator[None]:
         yield
 
 
-@mutant("3 Taking over: a node whose claim is below the highest before it ends", aims=("epochs",))
+@mutant("Taking over: a node whose claim is below the highest before it ends", aims=("epochs",))
 def a_beaten_claim_goes_on() -> Iterator[None]:
     def make(read_own_end):
         def deaf(self, member, end):
@@ -32,4 +32,24 @@ def a_beaten_claim_goes_on() -> Iterator[None]:
         return deaf
 
     with replaced(Origin, "read_own_end", make):
+        yield
+
+
+@mutant(
+    "Taking over: an epoch that a claim was sent with does not serve again",
+    aims=("claims", "epochs", ""),
+)
+def a_claimed_epoch_serves_again() -> Iterator[None]:
+    with replaced(
+        Origin, "serves_again", lambda _: lambda self, epoch: 0 < epoch == self.node.epoch
+    ):
+        yield
+
+
+@mutant(
+    "Taking over: an epoch that was raised by another process does not serve",
+    aims=("claims", "epochs", ""),
+)
+def an_epoch_of_another_process_serves() -> Iterator[None]:
+    with replaced(Origin, "serves_again", lambda _: lambda self, epoch: bool(self.node.unclaimed)):
         yield

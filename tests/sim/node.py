@@ -30,7 +30,8 @@ class Node:
         self.region = region
         self.slowness = region.slowness
         self.removals = weather.removals
-        self.epoch = 0
+        self.epoch = self.apply_epoch = 0
+        self.unclaimed = 0
         self.epochs: set[int] = set()
         self.raising = False
         self.claim_killed = False
@@ -45,7 +46,7 @@ class Node:
         self.mender: Mender | None = None
         self.publisher: Process | None = None
         self.begun: dict[Process, object] = {}
-        self.stopped = False
+        self.stopped = self.frozen = False
         self.resolver = Resolver(self)
         self.appliers = {peer: Applier(self, peer) for peer in region.peers}
         self.origin = self.spawn("origin", Origin(self).run())
@@ -82,7 +83,7 @@ class Node:
         self.end(process)
         if process is self.origin:
             self.end(self.publisher)
-            self.region.leave_parcels()
+            self.region.leave_parcels(self)
             self.tailing = None
             self.origin = self.spawn("origin", Origin(self).run(), delay)
         elif process in self.begun:
@@ -98,6 +99,7 @@ class Node:
 
     def spawn(self, name: str, steps: Steps, delay: int = 0) -> Process:
         process = self.region.clockwork.spawn(name, steps, delay)
+        process.frozen = self.frozen
         self.processes[process] = None
         return process
 
@@ -120,10 +122,25 @@ class Node:
             self.waiting.append(self.region.clockwork.current)
             yield None
 
+    def freeze(self) -> None:
+        """The process gets no time; what it has sent arrives, or not, and is not answered."""
+        self.frozen = True
+        for process in self.processes:
+            process.frozen = True
+        self.region.leave_sessions(self, sent=True)
+
+    def thaw(self) -> None:
+        """The process goes on where it stood."""
+        self.frozen = False
+        for process in list(self.processes):
+            self.region.clockwork.thaw(process)
+
     def fenced(self) -> None:
         """Another process has taken over: this one ends."""
         self.region.counts["node fenced"] += 1
         self.end_all()
+        if self.region.node and all(each.stopped for each in self.region.nodes()):
+            self.region.counts["no node of a region was left"] += 1
 
     def end_all(self) -> None:
         """All actors end; the sessions linger."""

@@ -200,10 +200,17 @@ def _judge_applied(published: Published, journal: Journal, regions: list[int]) -
 
 
 def _looks_like_its_successor(journal: Journal, write: Write) -> bool:
-    """Whether a client wrote over it without a trigger: the two look like one version."""
+    """Whether a client wrote over it without a trigger: the two look like one version.
+
+    So do all writes without triggers to rows that never had a stamp, also when a row of another
+    region stood there in between.
+    """
     after = journal.shown[write.region, write.key][write.seen + 1 :]
-    later = journal.writes.get(after[0]) if after else None
-    return later is not None and later.region == write.region and not later.stamped
+    for value in after if not write.stamped else after[:1]:
+        later = journal.writes.get(value)
+        if later is not None and later.region == write.region and not later.stamped:
+            return True
+    return False
 
 
 def _judge_acknowledged(published: Published, journal: Journal) -> None:
@@ -240,6 +247,8 @@ def _judge_acknowledged(published: Published, journal: Journal) -> None:
         if write.partial or (region, value) in published.values:
             continue
         if not journal.streamed(region, write.key, write.tx):
+            continue
+        if _looks_like_its_successor(journal, write):
             continue
         if value not in journal.records[region]:
             raise Wrong(what, "unrecorded loss")

@@ -94,11 +94,11 @@ class Origin(Actor):
         """Fence whoever wrote before, this node's own former try too; the topic's end."""
         node = self.node
         node.raising = True
-        if not node.epoch:
-            self.kill_others()
-        yield self.step()
-        member = yield from self.raise_epoch()
+        member = yield from self.epoch_to_claim()
+        node.apply_epoch = node.apply_epoch or member.epoch
         node.epoch = member.epoch
+        yield from self.reach()
+        node.unclaimed = 0
         end = yield from self.claim(member.epoch)
         ledger = self.read_own_end(member, end)
         node.raising = False
@@ -117,33 +117,63 @@ class Origin(Actor):
             if tx.node is not None and tx.node is not self.node:
                 self.counts["session killed"] += not tx.over
                 database.rollback(tx)
-        for node in self.region.zombies:
+        for node in self.region.nodes():
             if node is not self.node and not node.stopped:
                 node.killed()
 
+    def epoch_to_claim(self) -> Steps:
+        """The member row with an epoch to claim; one that no claim was sent with serves again."""
+        node = self.node
+        if self.serves_again(self.member().epoch):
+            self.counts["epoch that was never claimed"] += 1
+            return self.member()
+        if not node.epoch:
+            self.kill_others()
+        yield self.step()
+        node.unclaimed = (yield from self.raise_epoch()).epoch
+        member = self.member()
+        if member.epoch != node.unclaimed:
+            self.counts["two nodes starting at one moment"] += 1
+            raise Killed
+        return member
+
+    def member(self) -> Member:
+        """The row of ``member`` as a read without locks has it."""
+        return self.database.plain(None, MEMBER)
+
     def raise_epoch(self) -> Steps:
-        """The member row with the next epoch, which is that of every ``applied`` row, too."""
+        """The member row with the next epoch; of a process's first also every ``applied`` row."""
         database, node = self.database, self.node
-        tx = self.begin("epoch")
+        first = not node.epoch
+        tx = self.begin("takeover" if first else "epoch")
         try:
             yield from self.take(tx, MEMBER)
             member = database.records[MEMBER]
             member = member._replace(epoch=member.epoch + 1)
             if node.epochs and member.epoch - 1 not in node.epochs:
                 raise Fenced
-            node.epochs.update((member.epoch - 1, member.epoch))
             database.set(tx, MEMBER, member)
             if node.slowness:
                 yield self.step()
-            for peer in self.region.peers:
+            for peer in self.region.peers if self.fences_appliers(first) else ():
                 yield from self.take(tx, APPLIED + peer)
                 progress = database.records[APPLIED + peer]
                 database.set(tx, APPLIED + peer, progress._replace(own_epoch=member.epoch))
         except (Locked, Deadlock, Killed, Fenced):
             database.rollback(tx)
             raise
+        # Until here what fails is taken back for certain, and the next to set it may be another.
+        node.epochs.update((member.epoch - 1, member.epoch))
         yield from self.commit(tx)
         return member
+
+    def serves_again(self, epoch: int) -> bool:
+        """Whether this process has raised the epoch, and sent no claim with it."""
+        return bool(epoch) and epoch == self.node.unclaimed
+
+    def fences_appliers(self, first: bool) -> bool:
+        """Whether a claim raises the epoch of the ``applied`` rows: these tell processes apart."""
+        return first
 
     def claim(self, epoch: int) -> Steps:
         """Append a claim; the position behind it."""
@@ -197,11 +227,15 @@ class Origin(Actor):
 
     def append(self, record: Record) -> Steps:
         """Send a record to the topic and wait for the answer; the position behind it."""
-        while self.region.silenced:
-            self.counts["publish waited for the bus"] += 1
-            yield from self.region.heard()
-        parcel = self.region.send(record)
+        yield from self.reach()
+        parcel = self.region.send(record, self.node)
         while not parcel.position:
             parcel.sender = self.clockwork.current
             yield None
         return parcel.position
+
+    def reach(self) -> Steps:
+        """Wait until the topic can be reached."""
+        while self.region.silenced:
+            self.counts["publish waited for the bus"] += 1
+            yield from self.region.heard()

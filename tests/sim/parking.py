@@ -21,13 +21,17 @@ Unable = tuple[Incoming, RowError | Locked]
 
 
 class Letter(NamedTuple):
-    """A row of ``dead_letter``; ``code`` is 0 for one that was only locked."""
+    """A row of ``dead_letter``; ``code`` is 0 for one that was only locked.
+
+    ``noted``: a replay found more in its way than a lock.
+    """
 
     origin: int
     work: Work
     incoming: Incoming
     code: int
     state: str
+    noted: bool = False
 
     @property
     def key(self) -> int:
@@ -36,6 +40,11 @@ class Letter(NamedTuple):
     @property
     def stamp(self) -> tuple[int, int]:
         return self.incoming.entry.stamp
+
+    @property
+    def parked(self) -> bool:
+        """Left to an operator, or waiting for something else than a lock."""
+        return self.state == "open" or (self.state == "replay" and not self.code and self.noted)
 
 
 class Parking(Applying):

@@ -37,12 +37,13 @@ class Place(NamedTuple):
 
 
 class Parcel:
-    """A record on its way to the own topic; ``position`` behind it once it has arrived."""
+    """A record of ``node`` on its way to the own topic; ``position`` behind it once it is there."""
 
-    __slots__ = ("carrier", "landed", "position", "record", "sender")
+    __slots__ = ("carrier", "landed", "node", "position", "record", "sender")
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, node: Node) -> None:
         self.record = record
+        self.node = node
         self.position = 0
         self.landed = False
         self.sender: Process | None = None
@@ -69,6 +70,7 @@ class Region:
         self.silenced = False
         self.beating = True
         self.resting = False
+        self.altered = False
         self.since = 0
         self.words_since = NEVER if weather.later else 0
         self.parcels: dict[Parcel, None] = {}
@@ -95,20 +97,19 @@ class Region:
 
     def _logged(self) -> None:
         logged = self.database.binlog[-1]
-        for node in (self.node, *self.zombies):
-            if (
-                node is not None
-                and node.tailing is not None
-                and not node.mender.passes_over(logged)
-            ):
+        for node in self.nodes():
+            if node.tailing is not None and not node.mender.passes_over(logged):
                 self.clockwork.wake(node.tailing)
+
+    def nodes(self) -> list[Node]:
+        """The process of this region, and those before it that may not know that they are not."""
+        return [node for node in (self.node, *self.zombies) if node is not None]
 
     def notice(self, *peers: int) -> None:
         """There may be something to read of these peers, or of any."""
-        for node in (self.node, *self.zombies):
-            if node is not None:
-                for peer in peers or self.peers:
-                    node.appliers[peer].notice()
+        for node in self.nodes():
+            for peer in peers or self.peers:
+                node.appliers[peer].notice()
 
     def _leftover(self) -> None:
         if self.node is not None:
@@ -125,9 +126,9 @@ class Region:
 
     # The way to the own topic
 
-    def send(self, record: Record) -> Parcel:
+    def send(self, record: Record, node: Node) -> Parcel:
         """Send a record; it arrives by itself, also when the sender is gone by then."""
-        parcel = Parcel(record)
+        parcel = Parcel(record, node)
         self.parcels[parcel] = None
         delay = 1 + int(self.rng.random() * self.weather.wire)
         parcel.carrier = self.clockwork.spawn("carrier", self._carry(parcel), delay)
@@ -167,11 +168,14 @@ class Region:
         self.counts["node crashed"] += 1
         self.node = None
         node.end_all()
-        self.leave_parcels()
+        self.leave_parcels(node)
 
-    def double(self) -> None:
-        """A second process starts beside the first, which goes on until it finds out."""
-        if self.node is not None and self.node.epoch:
+    def double(self, early: bool = False) -> None:
+        """A second process starts beside the first, which goes on until it finds out.
+
+        With ``early`` also while the first one is still taking over.
+        """
+        if self.node is not None and (early or self.node.epoch):
             self.counts["two nodes of a region"] += 1
             self.zombies.append(self.node)
             self.start()
@@ -182,10 +186,17 @@ class Region:
         if node is not None and process is not None:
             node.restart(process, 1 + int(self.rng.random() * self.weather.linger))
 
-    def leave_sessions(self, node: Node, process: Process | None = None) -> None:
-        """What becomes of open sessions (of one process) that nobody listens to any more."""
+    def leave_sessions(
+        self, node: Node, process: Process | None = None, sent: bool = False
+    ) -> None:
+        """What becomes of open sessions (of one process) that nobody listens to any more.
+
+        With ``sent`` only of those whose COMMIT is on its way.
+        """
         for tx in list(self.database.open):
             if tx.node is not node or tx.over or process not in (None, tx.process):
+                continue
+            if sent and not tx.sent:
                 continue
             if tx.wants is not None:
                 self.database.rollback(tx)
@@ -205,10 +216,10 @@ class Region:
         return
         yield
 
-    def leave_parcels(self) -> None:
+    def leave_parcels(self, node: Node) -> None:
         """What becomes of records on their way whose sender is gone."""
         rng = self.rng
-        for parcel in list(self.parcels):
+        for parcel in [each for each in self.parcels if each.node is node]:
             parcel.sender = None
             carrier = parcel.carrier
             if carrier is None or not carrier.alive or parcel.landed:

@@ -4,6 +4,8 @@ As the node's ``actors/resolver.py`` and ``actors/replay.py``, statement by stat
 between the read of an entry and its removal the mender may have written a newer one.
 """
 
+from collections.abc import Callable, Generator
+
 from meshnode.core.mend import LateTombstone, Lift, Reason
 from meshnode.core.plan import Work
 from meshnode.core.stamp import ZERO
@@ -28,6 +30,10 @@ from .parking import Letter, Parking
 from .table import key_of, spelled, table_of, wire_key
 
 ROUND = 1_000_000
+
+
+class Halted(Exception):
+    """The table may not be written here until an operator has done something."""
 
 
 class Resolver(Mending, Parking):
@@ -145,27 +151,50 @@ class Resolver(Mending, Parking):
 
     def replay(self) -> Steps:
         """Put every letter that waits for it through the ordinary decision."""
-        for record, letter in self._letters("replay"):
+        away: set[int] = set()
+        for record, letter in self._letters(lambda letter: letter.state == "replay"):
+            if letter.origin in away:
+                continue
             tx = self.begin("replay")
             try:
+                if self.region.altered:
+                    raise Halted
+                if not (yield from self.begin_replay(tx, APPLIED + letter.origin)):
+                    self.database.rollback(tx)
+                    self.counts["replay could not begin"] += 1
+                    away.add(letter.origin)
+                    continue
                 yield from self.replay_one(tx, record, letter)
-            except RowError:
+            except (RowError, Halted) as error:
                 self.database.rollback(tx)
                 self.counts["replay failed"] += 1
-                yield from self._settle(record, letter._replace(state="open"))
+                found = letter._replace(state="open")
+                if isinstance(error, Halted) and not letter.code:
+                    found = letter._replace(noted=True)
+                    self.counts["replay of a locked row halted"] += 1
+                if found != letter:
+                    yield from self._settle(record, found, lambda now: now.state == "replay")
             except (Locked, Surprise, Deadlock):
                 self.database.rollback(tx)
                 self.counts["replay met a lock or a surprise"] += 1
+
+    def begin_replay(self, tx, origin: int) -> Generator[int | None, None, bool]:
+        """Whether the row of ``applied`` is free now, and of this process."""
+        try:
+            yield from self.take(tx, origin)
+        except Locked:
+            return False
+        return self.stands(self.database.records[origin])
+
+    def stands(self, progress) -> bool:
+        """``WHERE epoch = mine``."""
+        return progress.own_epoch == self.node.apply_epoch
 
     def replay_one(self, tx, record: int, letter: Letter) -> Steps:
         """Apply one letter in a transaction that begins with the loop mark."""
         database, incoming = self.database, letter.incoming
         origin = APPLIED + letter.origin
-        yield from self.take(tx, origin)
         progress = database.records[origin]
-        if progress.own_epoch != self.node.epoch:
-            database.rollback(tx)
-            return
         database.set(tx, origin, progress._replace())
         self.mark_loop(tx)
         whole = letter.work.item
@@ -188,7 +217,7 @@ class Resolver(Mending, Parking):
     def close_overtaken(self) -> Steps:
         """Close letters whose key has reached a version at or above the parked one."""
         database = self.database
-        for record, letter in self._letters("open"):
+        for record, letter in self._letters(lambda letter: letter.parked):
             tx = self.begin("look")
             try:
                 row = database.locked(tx, letter.key, SHARED)
@@ -199,19 +228,22 @@ class Resolver(Mending, Parking):
                 database.rollback(tx)
             if max(row[0] if row else ZERO, tomb or ZERO) >= letter.stamp:
                 self.counts["letter overtaken"] += 1
-                yield from self._settle(record, letter._replace(state="closed"))
+                closed = letter._replace(state="closed")
+                yield from self._settle(record, closed, lambda now: now.parked)
 
-    def _letters(self, state: str) -> list[tuple[int, Letter]]:
+    def _letters(self, which: Callable[[Letter], bool]) -> list[tuple[int, Letter]]:
         database = self.database
         found = []
         for record in sorted(each for each in database.records if each >= LETTERS):
             letter = database.plain(None, record)
-            if letter is not None and letter.state == state and (state != "open" or letter.code):
+            if letter is not None and which(letter):
                 found.append((record, letter))
         return found
 
-    def _settle(self, record: int, letter: Letter) -> Steps:
+    def _settle(self, record: int, letter: Letter, still: Callable[[Letter], bool]) -> Steps:
+        """Write a letter, unless an operator has decided about it meanwhile."""
         tx = self.begin("letter")
         yield from self.take(tx, record)
-        self.database.set(tx, record, letter)
+        if still(self.database.records[record]):
+            self.database.set(tx, record, letter)
         yield from self.commit(tx)

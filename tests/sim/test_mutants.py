@@ -1,4 +1,4 @@
-"""Every rule of the design, switched off, is seen by the simulation.
+"""Every rule of the mesh, switched off, is seen by the simulation.
 
 The same as ``python -m tests.sim.gate``, with one killing schedule for each mutant and
 fewer schedules at most, so that a mutant which lives does not hold up all tests.
@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from . import mutants_table
 from .gate import Verdict, clean, judge, workers
 from .mutants import MUTANTS
 from .mutants_survivors import SURVIVORS, UNSHOWN
@@ -47,6 +48,21 @@ def test_the_schedules_pass_with_all_rules_on(verdicts) -> None:
     found = [future.result() for future in verdicts.values()]
     with workers() as pool:
         assert not clean(pool, found)
+
+
+def test_every_rule_stands_on_the_page_of_mutants() -> None:
+    """``python -m tests.sim.mutants_table`` writes it."""
+    text = mutants_table.PAGE.read_text()
+    assert mutants_table.rows(text) == mutants_table.rows(mutants_table.page({}))
+    assert all(f"- **{name}**. {reason}" in text for name, reason in SURVIVORS.items())
+    assert "not run" not in text
+
+
+def test_a_real_test_that_a_mutant_names_is_there() -> None:
+    for mutant in MUTANTS.values():
+        path, _, test = mutant.shown.partition("::")
+        if path:
+            assert f"def {test}" in (mutants_table.ROOT / path).read_text(), mutant.shown
 
 
 def test_what_is_not_killed_here_is_a_mutant_with_a_reason() -> None:

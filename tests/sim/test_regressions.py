@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from meshnode.core.held import HeldBack
-from meshnode.core.mend import Examiner
-from meshnode.core.stamp import ZERO
 from meshnode.ops.alignment import NOTHING
 
 from . import joining, mender
+from .gate import MUTANTS
+from .joining import Joining
+from .journal import Journal
 from .mender import Mender
 from .mending import Mending
+from .mutants_tables import the_tombstone_wins
 from .table import key_of
 from .weather import thawed
 from .world import World
@@ -36,15 +38,7 @@ def patched(where: object, name: str, what: Callable) -> Iterator[None]:
 
 def lifted_too_low() -> AbstractContextManager[None]:
     """A lift went above its base, but not above all that its row had replaced: it came again."""
-    examine = Examiner.examine
-
-    def only_above_the_base(self, *arguments):
-        examined = examine(self, *arguments)
-        for lift in examined.lifts.values():
-            lift.above = ZERO
-        return examined
-
-    return patched(Examiner, "examine", only_above_the_base)
+    return MUTANTS["lifted above the base alone"].off()
 
 
 def newer_entry_forgotten() -> AbstractContextManager[None]:
@@ -107,12 +101,31 @@ def superseded_lifted_all_at_once() -> AbstractContextManager[None]:
     return stack
 
 
+def told_by_the_clock_alone() -> AbstractContextManager[None]:
+    """A clock stepped back between a write and the activation of its table: the row was stamped
+    above the date of that, so init left it to a stream that had never had it."""
+    return patched(Joining, "newest_us", lambda self, database: 0)
+
+
+def row_below_its_tombstone_buried() -> AbstractContextManager[None]:
+    """A clock stepped back between a delete and an insert, before the table joined: init lifted the
+    tombstone, and the newer row stayed behind in its own region."""
+    return patched(joining, "decide", the_tombstone_wins(joining.decide))
+
+
+def row_of_its_own_accused() -> AbstractContextManager[None]:
+    """An update without triggers kept the stamp of the published row that it replaced, and the
+    oracle took the new row for the published one: the fault was the oracle's."""
+    return patched(Journal, "rewritten", lambda self, *arguments: None)
+
+
 OFF = {
     rule.__name__: rule
     for rule in (
         lifted_too_low, newer_entry_forgotten, found_done_for_ever, last_late_tombstone_taken,
         held_tombstone_lowered, held_tombstone_ignored, waiting_tombstone_forgotten,
         tombstone_of_before_left_alone, superseded_lifted_all_at_once,
+        told_by_the_clock_alone, row_below_its_tombstone_buried, row_of_its_own_accused,
     )
 }  # fmt: skip
 

@@ -16,6 +16,21 @@ MILLISECOND = 1_000
 SECOND = 1_000_000
 
 
+class Cue(NamedTuple):
+    """One client of a pattern, ``at`` or up to ``spread`` microseconds later.
+
+    ``here``: in the region of this round, else in the next.
+    """
+
+    at: int
+    spread: int
+    here: bool
+    what: str
+    triggers: bool = True
+    hold: tuple[int, ...] = (1,)
+    commits: bool = True
+
+
 class Weather:
     """The options of one schedule; times in microseconds."""
 
@@ -68,6 +83,7 @@ class Weather:
         self.join = rng.random() < 0.08
         self.words = choice((0, 0, 0, 1, 1, 2))
         self.later = rng.random() < 0.2
+        self.pattern: tuple[Cue, ...] = ()
         if self.ties:
             # A forged stamp could be just that of another region's row.
             self.mix.pop("forge", None)
@@ -75,9 +91,6 @@ class Weather:
             setattr(self, name, value)
         # The words join a mesh that is at work.
         self.later = bool(self.later and self.words and not self.join)
-        if self.later or self.join:
-            # Init takes what is dated after the last region's start for a part of the streams.
-            self.steps = 0
 
     def key(self, number: int) -> int:
         """Key ``number`` of the schedule: of ``words``, 0: none, 1: every other, 2: all."""
@@ -94,7 +107,10 @@ class Weather:
 
 
 FAULTS = ("crash", "origin", "applier", "cut", "silence", "poison", "double", "resolver")
-"""Kinds of fault; clock steps, late records and lost COMMITs come with the others."""
+"""Kinds of fault; clock steps, late records and lost COMMITs come with the others.
+
+Only aims have ``twin``, ``freeze`` and ``altered``.
+"""
 
 
 class Fault(NamedTuple):
@@ -138,7 +154,10 @@ def thawed(data: dict[str, Any]) -> Plan:
 def draw(rng: random.Random, aim: dict[str, Any] | None = None) -> Plan:
     """The plan of a schedule."""
     weather = Weather(rng, aim)
-    orders = [_order(rng, weather) for _ in range(weather.transactions)]
+    if weather.pattern:
+        orders = _patterned(rng, weather)
+    else:
+        orders = [_order(rng, weather) for _ in range(weather.transactions)]
     if weather.ties:
         orders = _in_step(orders, weather.length // 10)
     orders.sort(key=lambda each: each[0])
@@ -154,6 +173,21 @@ def draw(rng: random.Random, aim: dict[str, Any] | None = None) -> Plan:
         faults.append(Fault(int(rng.random() * weather.length), "clock", region, 0, step))
     faults.sort()
     return Plan(weather, orders, faults)
+
+
+def _patterned(rng: random.Random, weather: Weather) -> list[tuple[int, int, Order]]:
+    """The pattern again and again: all clients of one round on one key."""
+    orders = []
+    span = 2 * max(cue.at + cue.spread for cue in weather.pattern)
+    for begin in range(0, weather.length, span):
+        region, key = rng.randint(1, weather.regions), weather.key(int(rng.random() * weather.keys))
+        for cue in weather.pattern:
+            action = Action(cue.what, key, key, 1, cue.triggers)
+            at = begin + cue.at + int(rng.random() * cue.spread)
+            where = region if cue.here else 1 + region % weather.regions
+            order = Order((action,), rng.choice(cue.hold), cue.commits)
+            orders.append((at, where, order))
+    return orders
 
 
 def _in_step(orders: list, grid: int) -> list:

@@ -179,6 +179,24 @@ class World:
         region.silenced = True
         self._later(fault.span, region.speak)
 
+    def _twin(self, region: Region, fault: Fault) -> None:
+        """A second process, whether the first one has taken over or not."""
+        region.double(early=True)
+
+    def _freeze(self, region: Region, fault: Fault) -> None:
+        """The process stands still for a while, and every other time another one starts."""
+        node = region.node
+        if node is None or node.stopped:
+            return
+        node.freeze()
+        if fault.span % 2:
+            region.double(early=True)
+        self._later(fault.span, node.thaw)
+
+    def _altered(self, region: Region, fault: Fault) -> None:
+        region.altered = True
+        self._later(fault.span, lambda: self._cure(region))
+
     def _poison(self, region: Region, fault: Fault) -> None:
         region.poison = 2 + fault.span % 3
         self._later(fault.span, lambda: self._cure(region))
@@ -186,6 +204,7 @@ class World:
     def _cure(self, region: Region) -> None:
         """The constraint is gone, and the operator asks for a replay of what was parked."""
         region.poison = 0
+        region.altered = False
         database = region.database
         for record in [each for each in database.records if each >= LETTERS]:
             tx = database.begin("operator")
@@ -208,6 +227,8 @@ class World:
             for peer in region.peers:
                 self._heal_link(region, peer)
             region.speak()
+            for node in region.nodes():
+                node.thaw()
             self._start(region)
             self._cure(region)
             region.resting = True
