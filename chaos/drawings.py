@@ -11,17 +11,24 @@ POINT_CHANCES = {
     "heart.tail": 0.004,
     "takeover.raised": 0.06,
     "takeover.claimed": 0.06,
-    "applier.fenced": 0.002,
-    "applier.locked": 0.002,
-    "applier.commit": 0.002,
-    "applier.commit.sent": 0.003,
-    "applier.committed": 0.002,
+    "applier.fenced": 0.004,
+    "applier.locked": 0.004,
+    "applier.commit": 0.004,
+    "applier.commit.sent": 0.004,
+    "applier.committed": 0.004,
+    "straight.written": 0.02,
+    "straight.commit.sent": 0.02,
+    "straight.committed": 0.02,
+    "straight.part": 0.02,
     "mending.lift": 0.05,
     "mending.lifted": 0.05,
     "gardener.drop": 0.05,
 }
 """How likely each fault point kills its node when it is passed."""
 
+
+LATE = ("straight.", "gardener.")
+"""Points that a node comes to only when it has been at work for a while."""
 
 LONG_ENOUGH = 40.0
 """Seconds of load that make room for a second new beginning."""
@@ -42,6 +49,13 @@ def kill_storm(draw: Draw, seconds: float) -> list[Fault]:
         else:
             away = round(draw.uniform(0.0, 0.6), 2)
             faults.append(Fault(at, "node.kill", (draw.region(),), away))
+    # Chance alone would miss some points of the nodes' code: each is met once on purpose.  Those
+    # that a node comes to after a while come last, when the storm is over.
+    points = draw.sample(sorted(POINT_CHANCES), len(POINT_CHANCES))
+    points.sort(key=lambda point: point.startswith(LATE))
+    for number, point in enumerate(points):
+        at = round(1 + number * (seconds - 4) / len(points), 2)
+        faults.append(Fault(at, "node.point", (draw.region(),), 0.0, {"point": point}))
     return faults
 
 
@@ -88,7 +102,8 @@ def partitions(draw: Draw, seconds: float) -> list[Fault]:
 def lost_commits(draw: Draw, seconds: float) -> list[Fault]:
     """One COMMIT in twenty of every node is lost all the while; nodes stand still meanwhile."""
     faults = [
-        Fault(1.0, "commit.lost", (name,), seconds - 2, {"share": 0.05}) for name in draw.names
+        Fault(1.0, "commit.lost", (name,), seconds - 2, {"share": 0.05, "least": 3})
+        for name in draw.names
     ]
     faults += [
         Fault(at, "node.stop", (draw.region(),), 3.0) for at in draw.times(seconds - 4, 7.0, 3.0)
@@ -170,6 +185,24 @@ def forgetful_sources(draw: Draw, seconds: float) -> list[Fault]:
     if seconds >= LONG_ENOUGH:
         at = round(seconds * 0.8, 2)
         faults.append(Fault(at, "source.cut-binlog", (first,), 1.0, third))
+    return faults
+
+
+def losses(draw: Draw, seconds: float) -> list[Fault]:
+    """A region is lost with its data; another one is away for longer than the bus remembers."""
+    first, second = draw.sample(draw.names, 2)
+    return [
+        Fault(3.0, "region.lost", (first,), round(draw.uniform(2.0, 10.0), 2)),
+        Fault(round(seconds / 2, 2), "region.outlived", (second,), 1.0),
+    ]
+
+
+def rolling(draw: Draw, seconds: float) -> list[Fault]:
+    """Each process of the mesh is replaced while it works, one after the other, all the while."""
+    faults: list[Fault] = []
+    for number, at in enumerate(draw.times(seconds - 2, 3.0)):
+        name = draw.names[number % len(draw.names)]
+        faults.append(Fault(at, "node.restart", (name,), round(draw.uniform(0.0, 1.0), 2)))
     return faults
 
 

@@ -16,13 +16,17 @@ SHOWN = 8
 
 
 class Journal:
-    """The file ``path``; ``findings`` are what must not be, by the name of the check."""
+    """The file ``path``; ``findings`` are what must not be, by the name of the check.
+
+    ``suspicions`` (check, text, region) are findings unless that region restamped rows.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("ab")
         self._began = time.monotonic()
         self.findings: list[tuple[str, str]] = []
+        self.suspicions: list[tuple[str, str, str]] = []
         self.more = 0
         self._alike: Counter[tuple[str, str]] = Counter()
         self.events: list[dict[str, Any]] = []
@@ -52,6 +56,11 @@ class Journal:
             self.findings.append((check, text))
         else:
             self.more += 1
+
+    def suspect(self, check: str, text: str, origin: str) -> None:
+        """A transaction of ``origin`` was seen in part: wrong, unless rows of it were restamped."""
+        self.note("suspicion", check=check, text=text, origin=origin)
+        self.suspicions.append((check, text, origin))
 
     def close(self) -> None:
         self._file.close()

@@ -12,12 +12,15 @@ from chaos import drawings
 from chaos.judge import Allowed
 from chaos.plan import Draw, Fault, Plan, Setting
 from chaos.scenarios import Scenario
+from meshnode.limits import MIB
 
 LEG_SECONDS = 600.0
 
 PACE = 60.0
 """Some 16 transactions a second in all.  Two processors apply 100 to 200 a second, each transaction
 seven times; more would only make a queue, which takes longer to drain than it took to grow."""
+
+KEEP_BYTES = 8 * MIB
 
 EVERYTHING = Setting(
     regions=8, proxied=True, clocks=True, heartbeat_seconds=1.0,
@@ -48,15 +51,24 @@ LONG: dict[str, Scenario] = {
         Scenario(
             "L1", "eight regions, everything at once", "all", (60, LEG_SECONDS),
             ("W1", "W2", "W3", "W4", "W5", "W6", "W7"), drawings.composition, EVERYTHING,
-            Allowed(repeats=True), pace=PACE,
+            Allowed(repeats=True, letters=True), pace=PACE,
         ),
         Scenario(
             "L2", "one region away for long: tombstones wait for it", "I3, I1", (60, 300),
             ("W5", "W1"), _away, Setting(regions=4),
         ),
         Scenario(
+            "L3", "a region lost with its data, another away past retention; both seeded anew",
+            "I1, I2, I11, I12", (60, 180), ("W2", "W5", "W7"), drawings.losses,
+            Setting(keep_bytes=KEEP_BYTES), Allowed(gaps=True),
+        ),
+        Scenario(
             "L5", "broker: Kafka killed and frozen", "I5, I1", (60, 300),
             ("W2", "W7"), _brokers, Setting(bus="kafka"),
+        ),
+        Scenario(
+            "L8", "rolling restart: each process replaced under load", "all", (40, 300),
+            ("W1", "W2", "W3", "W4", "W7"), drawings.rolling, Setting(regions=4), pace=2.0,
         ),
         Scenario(
             "L9", "lag of eight regions without faults", "figures", (60, 300),
@@ -67,11 +79,9 @@ LONG: dict[str, Scenario] = {
 }  # fmt: skip
 
 MISSING = {
-    "L3": "a region lost with its data: this release has no way to take one back online",
     "L4": "failover to a replica: refused in this release",
     "L6": "huge transactions: tests/integration/test_crash_huge.py",
     "L7": "secondary unique keys are parked, not resolved: tests/integration/test_parking.py",
-    "L8": "there is one release only, so none to upgrade from",
 }
 """What is not run here, and why or where it is shown."""
 

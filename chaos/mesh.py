@@ -12,7 +12,6 @@ ended by itself, for no fault's sake, is a finding.
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -25,9 +24,10 @@ import msgspec
 
 from chaos.journal import Journal
 from chaos.plan import Setting
+from chaos.points import Points
 from meshnode import faultpoints
 from meshnode.accounts import Account
-from meshnode.errors import MeshError
+from meshnode.errors import MeshError, Refused
 from meshnode.lab import blueprint, cluster, processes, rounds
 from meshnode.lab.applied_audit import audit
 from meshnode.lab.brokers import names_for
@@ -42,13 +42,14 @@ from meshnode.topology import Limits, MysqlAddress, Topology, render
 
 KEEP_LOOK_SECONDS = 0.1
 SETTLE_SECONDS = 150.0
+HEARD_SECONDS = 450.0
 REGION_SECONDS = 50.0
 """All regions share the processors of one machine, so many take longer to be level."""
 
 MOST_PATIENCE = 3
 """So many times the patience is had with a mesh of which every stream moves."""
 
-CONNECT_SECONDS = 15.0
+CONNECT_SECONDS = 60.0
 DROP_SECONDS = 2.0
 SCHEMA = "chaos"
 
@@ -72,7 +73,11 @@ class Mesh:
         self.at_work: dict[str, set[str]] = defaultdict(set)
         """By region, the clients that are in the middle of something."""
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.points_file = directory / "points.json"
+        self.unseen: set[str] = set()
+        """Regions that are filled anew: what readers would see there is by half."""
+        self.points = Points(directory / "points.json")
+        self.tables: tuple[str, ...] = ()
+        """The DDL of the workloads."""
 
     @property
     def cluster(self) -> Cluster:
@@ -94,6 +99,16 @@ class Mesh:
 
     def start_node(self, region: str) -> None:
         self.node(region).start(die_with_parent=True)
+
+    async def start_nodes(self) -> None:
+        """Start all nodes and wait until each hears each other, with more patience than a lab."""
+        for last in range(MOST_PATIENCE, 0, -1):
+            try:
+                await cluster.start_nodes(self.cluster, True, _quiet)
+                return
+            except Refused:
+                if last == 1 or not all(self.node(name).running for name in self.names):
+                    raise
 
     async def kill_node(self, region: str) -> None:
         """SIGKILL, and wait for the end."""
@@ -143,21 +158,25 @@ class Mesh:
         """
         patience = max(SETTLE_SECONDS, REGION_SECONDS * len(self.names))
         for last in range(MOST_PATIENCE, 0, -1):
-            before = await self._heard()
+            before = await self.heard_beats()
             verdict = await rounds.wait(self.topology, patience)
-            if verdict.complete or last == 1 or not all_moved(before, await self._heard()):
+            if verdict.complete or last == 1 or not all_moved(before, await self.heard_beats()):
                 break
             self.journal.note("slow", reasons=verdict.reasons)
         return verdict
 
-    async def _heard(self) -> dict[tuple[str, int], int]:
-        """The newest beat that each region has applied of each other; {} if one is away."""
+    async def beat(self, region: str) -> int:
+        """The number of the newest beat that a region has written."""
+        return int(await self.value(region, "SELECT MAX(beat) FROM meshnode.heartbeat") or 0)
+
+    async def heard_beats(self) -> dict[tuple[str, str], int]:
+        """The newest beat that each region (reader, origin) has applied; {} if one is away."""
         found = {}
         try:
             for name in self.names:
                 async with await self.sql(name) as control:
                     rows = await control.rows("SELECT origin, heard_beat FROM meshnode.applied")
-                found |= {(name, origin): beat for origin, beat in rows}
+                found |= {(name, self.names[origin - 1]): beat for origin, beat in rows}
         except (MeshError, OSError, TimeoutError):
             return {}
         return found
@@ -165,46 +184,30 @@ class Mesh:
     async def send_away(self, *regions: str) -> None:
         """Let no client begin anything more in ``regions``; wait for what they have begun."""
         self.closed |= set(regions)
-        async with asyncio.timeout(SETTLE_SECONDS):
+        async with asyncio.timeout(HEARD_SECONDS):
             # Clients are many, and whoever wakes them has no other word with them.
             while any(self.at_work[region] for region in regions):  # noqa: ASYNC110
                 await asyncio.sleep(KEEP_LOOK_SECONDS)
 
-    async def heard(self, region: str, beats: int = 3) -> None:
-        """Wait until another region has applied a beat of ``region`` that is still to be written.
+    async def heard(self, region: str, *readers: str, beats: int = 3) -> None:
+        """Wait until ``readers`` (or some other region) have applied a beat of ``region`` that is
+        still to be written.
 
-        By then everything is published that was committed before the call, lifts included.
+        By then everything is published, and applied there, that was committed before the call,
+        lifts included.
         """
-        last = await self.value(region, "SELECT beat FROM meshnode.heartbeat")
+        wanted = await self.beat(region) + beats
         query = f"SELECT heard_beat FROM meshnode.applied WHERE origin = {self.id(region)}"
-        async with asyncio.timeout(SETTLE_SECONDS):
-            while await self.value(self.others(region)[0], query) < last + beats:  # noqa: ASYNC110
-                await asyncio.sleep(KEEP_LOOK_SECONDS)
+        for reader in readers or self.others(region)[:1]:
+            async with asyncio.timeout(HEARD_SECONDS):
+                while int(await self.value(reader, query) or 0) < wanted:  # noqa: ASYNC110
+                    await asyncio.sleep(KEEP_LOOK_SECONDS)
 
     def tails(self, lines: int = 12) -> str:
         """The ends of the nodes' logs."""
         return "".join(f"\n-- {name}:\n{self.node(name).log_tail(lines)}" for name in self.names)
 
-    # -- fault points ------------------------------------------------------------
-
-    def arm(self, chances: dict[str, float], seed: int) -> None:
-        """Arm fault points in all nodes that were started with them."""
-        points = {name: {"chance": chance} for name, chance in chances.items()}
-        part = self.points_file.with_suffix(".part")
-        part.write_text(json.dumps({"seed": seed, "points": points}))
-        part.rename(self.points_file)
-
-    def fired(self) -> list[dict]:
-        """What the points did so far."""
-        path = self.points_file.with_name(self.points_file.name + ".fired")
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-    @property
-    def shot(self) -> set[int]:
-        """The processes that a point has ended."""
-        return {line["pid"] for line in self.fired() if line["action"] == "kill"}
+    # -- nodes that ended ---------------------------------------------------------
 
     async def keep(self) -> None:
         """Start nodes that are down; for ever."""
@@ -223,7 +226,7 @@ class Mesh:
             await asyncio.sleep(KEEP_LOOK_SECONDS)
 
     def _ended(self, region: str, pid: int) -> None:
-        shot = pid in self.shot
+        shot = pid in self.points.shot
         if pid and not shot and pid not in self.expected_ends:
             tail = self.node(region).log_tail(12)
             self.journal.find("I14", f"the node of {region} ended by itself:\n{tail}")
@@ -268,10 +271,10 @@ async def mesh_of(
             await _write_topology(mesh, stack)
             await _prepare(mesh, tables)
             if setting.points:
-                mesh.arm({}, 0)
-                os.environ[faultpoints.VARIABLE] = str(mesh.points_file)
+                mesh.points.arm({}, 0)
+                os.environ[faultpoints.VARIABLE] = str(mesh.points.file)
             if processes:
-                await cluster.start_nodes(mesh.cluster, True, _quiet)
+                await mesh.start_nodes()
             yield mesh
             # Nodes first: at the end of the stack their way to the servers is gone.
             await _end_nodes(mesh)
@@ -315,9 +318,19 @@ async def _write_topology(mesh: Mesh, stack: contextlib.AsyncExitStack) -> None:
         for name, server in mesh.servers.items():
             proxy = mesh.proxies[name] = await stack.enter_async_context(proxied(server))
             addresses[name] = MysqlAddress(proxy.host, proxy.port)
+    if setting.keep_bytes:
+        bus = msgspec.structs.replace(
+            topology.bus, max_bytes=setting.keep_bytes, segment_bytes=setting.keep_bytes // 8
+        )
+        topology = msgspec.structs.replace(topology, bus=bus)
+    limits = Limits(heartbeat_seconds=setting.heartbeat_seconds)
+    if setting.part_bytes:
+        limits = msgspec.structs.replace(
+            limits, part_bytes=setting.part_bytes, frame_target_bytes=setting.part_bytes
+        )
     topology = msgspec.structs.replace(
         topology,
-        limits=Limits(heartbeat_seconds=setting.heartbeat_seconds),
+        limits=limits,
         # No ops ports: two processes of one region would meet there before they meet in MySQL.
         regions=tuple(
             msgspec.structs.replace(region, ops=None, mysql=addresses[region.name])
@@ -331,7 +344,8 @@ async def _prepare(mesh: Mesh, tables: Iterable[str]) -> None:
     topology = mesh.topology
     for name, server in mesh.servers.items():
         await blueprint.prepare(topology, name, server)
-    await mesh.everywhere(f"CREATE DATABASE {SCHEMA}", *tables)
+    mesh.tables = tuple(tables)
+    await mesh.everywhere(f"CREATE DATABASE {SCHEMA}", *mesh.tables)
     await cluster.install(topology, _quiet)
     for name in mesh.names:
         async with await mesh.sql(name) as control:

@@ -11,14 +11,14 @@ from unittest.mock import patch
 from meshnode.core.plan import Form, Plan, Step
 from meshnode.mysql import applying
 from meshnode.mysql.apply import run
-from meshnode.mysql.applying import Applying
+from meshnode.mysql.applying import ApplyingStatements
 
 
-async def _no_look(self: Applying, plan: Plan) -> None:
+async def _no_look(self: ApplyingStatements, plan: Plan) -> None:
     """Commit without having looked at the other side."""
 
 
-async def _delete_what_is_there(self: Applying, plan: Plan) -> None:
+async def _delete_what_is_there(self: ApplyingStatements, plan: Plan) -> None:
     """A row below its tombstone is removed at once, although the plan has never seen it.
 
     Guarded by its stamp, as one would; but nobody has recorded it or put it into the plan.
@@ -63,13 +63,13 @@ def switched_off(name: str) -> Iterator[None]:
     if not name:
         yield
     elif name == "no-look":
-        with patch.object(Applying, "look", _no_look):
+        with patch.object(ApplyingStatements, "look", _no_look):
             yield
     elif name == "look-without-lock":
         with patch.object(applying, "FOR_SHARE_NOWAIT", ""):
             yield
     elif name == "guarded-delete":
-        with patch.object(Applying, "look", _delete_what_is_there):
+        with patch.object(ApplyingStatements, "look", _delete_what_is_there):
             yield
     else:
         raise ValueError(f"no mutant {name!r}; there are {', '.join(MUTANTS)}")

@@ -44,6 +44,8 @@ class Setting(Struct, frozen=True, omit_defaults=True):
 
     ``proxied`` puts a proxy between each node and its server, ``clocks`` gives each server a
     clock of its own, ``points`` maps fault points of the node to the chance that one fires.
+    ``keep_bytes`` is what the file bus keeps of each topic, read or not; 0: gigabytes.
+    ``part_bytes`` is the size of a part of a huge transaction; 0: the default.
     """
 
     regions: int = 3
@@ -52,6 +54,8 @@ class Setting(Struct, frozen=True, omit_defaults=True):
     bus: str = "file"
     points: dict[str, float] = {}
     heartbeat_seconds: float = 0.25
+    keep_bytes: int = 0
+    part_bytes: int = 0
 
 
 class Plan(Struct, frozen=True, omit_defaults=True):

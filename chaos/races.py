@@ -1,7 +1,10 @@
 """C1: the scripted races of locks and stamps, which are tests of their own.
 
-They need no load and no chance: two or three sessions, step by step, with exact expected rows,
-each rule once on and once off.  So the scenario runs those tests and reports how they ended.
+They need no load and no chance: two or three sessions, step by step, with exact expected rows.
+The rules of applying and of stamps are each shown once on and once off
+(``test_rules_of_*.py``); the other files show them on, in the races and stops that they are for,
+and the mutation gates of the simulations show them off.  The scenario runs those tests and reports
+how they ended.
 """
 
 import re
@@ -11,10 +14,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ABOUT = "stamp and lock races: the scripted tests of tests/integration/test_races_*.py"
+ABOUT = "stamp and lock races: scripted tests of tests/integration"
 ROOT = Path(__file__).resolve().parents[1]
-FILES = "tests/integration/test_races_*.py"
-SECONDS = 900.0
+FILES = (
+    "tests/integration/test_races_*.py",
+    "tests/integration/test_rules_of_*.py",
+    "tests/integration/test_straight_way.py",
+    "tests/integration/test_triggers.py",
+    "tests/integration/test_tombstone_triggers.py",
+    "tests/integration/test_stops.py",
+    "tests/integration/test_mend_entries.py",
+)
+SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,16 @@ def outcome(code: int, said: str, seconds: float, log: Path) -> Outcome:
     return Outcome(good, passed, failed, skipped, seconds, log)
 
 
+def scripted() -> list[Path]:
+    """The files with the tests."""
+    return sorted(path for pattern in FILES for path in ROOT.glob(pattern))
+
+
 def run(folder: Path) -> Outcome:
     """Run the tests; their output goes to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "C1.log"
-    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(FILES))
+    files = [str(path.relative_to(ROOT)) for path in scripted()]
     began = time.monotonic()
     with log.open("wb") as sink:
         try:

@@ -48,6 +48,8 @@ def line(result: Result) -> str:
 def text(result: Result) -> str:
     """The line, and everything that a failure needs."""
     lines = [line(result)]
+    if result.points:
+        lines.append(f"  deaths at fault points: {deaths(result)}")
     for check, finding in result.findings:
         lines.append(f"  {check}: {finding}")
     if result.findings:
@@ -58,6 +60,13 @@ def text(result: Result) -> str:
             f"  again: {result.again}",
         ]
     return "\n".join(filter(None, lines))
+
+
+def deaths(result: Result) -> str:
+    """How many nodes died at each fault point, and at which none did."""
+    counted = [f"{point} {count}" for point, count in result.points.items() if count]
+    never = [point for point, count in result.points.items() if not count]
+    return ", ".join(counted) + (f"; none at {', '.join(never)}" if never else "")
 
 
 def write(results: Sequence[Result], raced: Outcome | None, folder: Path) -> None:
@@ -150,6 +159,7 @@ def _section(result: Result) -> str:
     parts = [
         f'<h2 id="{_anchor(result)}">{name}, seed {result.plan.seed}</h2>',
         f"<p>{html.escape(kinds or 'no fault')}<br>{html.escape(loads)}</p>",
+        f"<p>deaths at fault points: {html.escape(deaths(result))}</p>" if result.points else "",
         picture.svg(result),
         f"<p>again: <code>{html.escape(command(result.plan))}</code></p>",
     ]

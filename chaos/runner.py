@@ -18,20 +18,25 @@ import orjson
 
 from chaos import evidence
 from chaos.faults import KINDS
+from chaos.faults.links import links_of
 from chaos.journal import Journal
 from chaos.judge import NOTHING, Allowed, Judgement, judge
 from chaos.mesh import Mesh, mesh_of
 from chaos.plan import Fault, Plan
+from chaos.progress import Chase
 from chaos.sampler import Sampler
+from chaos.unhurt import Unhurt
 from chaos.workloads import WORKLOADS, Workload
 
 CALM_SECONDS = 1.0
 """Load goes on so long after the last fault has ended."""
 
-LOAD_ENDS_SECONDS = 60.0
+LOAD_ENDS_SECONDS = 240.0
 LINKS = ("cut.", "link.")
-NOTICED_SECONDS = 2.0
-"""A client that writes nothing for the whole of such a fault has been blocked by it."""
+LEAST_ANSWERED = 5
+"""Transactions of each client; the load goes on until it has them, on however slow a machine."""
+
+LOOK_SECONDS = 0.2
 
 POINTS_SHOWN = 160
 """Values of a series that a report keeps: the picture is not much wider."""
@@ -42,7 +47,8 @@ class Result:
     """What a run left: figures, what the picture needs, and the findings.
 
     ``lags`` holds, by region that reads, (seconds since the load began, greatest lag of any
-    stream in seconds); ``counts`` (seconds, conflicts, lifts, parked) by region.
+    stream in seconds); ``counts`` (seconds, conflicts, lifts, parked) by region.  ``points``
+    counts the deaths of nodes at each fault point, where the plan armed them.
     """
 
     plan: Plan
@@ -50,6 +56,7 @@ class Result:
     seconds: float = 0.0
     faults: list[dict[str, Any]] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
+    points: dict[str, int] = field(default_factory=dict)
     findings: list[tuple[str, str]] = field(default_factory=list)
     more_findings: int = 0
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -78,6 +85,7 @@ class Result:
             "scenario": self.plan.scenario, "seed": self.plan.seed, "good": self.good,
             "seconds": round(self.seconds, 1), "regions": self.plan.setting.regions,
             "workloads": self.plan.workloads, "faults": self.fault_count, "kinds": self.kinds,
+            "points": self.points,
             "settle_seconds": self.judgement.settle_seconds, "lag_seconds": self.lag,
             "loads": self.loads, "oracle": self.judgement.oracle,
             "streams": self.judgement.streams, "note": self.note,
@@ -139,17 +147,21 @@ async def _run(
         async with _background(sampler.run(), mesh.keep()):
             async with _loaded(loads, mesh, journal):
                 if plan.setting.points:
-                    mesh.arm(plan.setting.points, plan.seed)
-                await _perform(plan, mesh, loads, journal, result)
+                    mesh.points.arm(plan.setting.points, plan.seed)
+                watched = Unhurt(sampler, loads, journal)
+                await _perform(plan, mesh, watched, journal, result)
                 if plan.setting.points:
-                    mesh.arm({}, 0)
+                    mesh.points.arm({}, 0)
                 await asyncio.sleep(CALM_SECONDS)
+                await _worked(loads, journal)
             result.judgement = await judge(mesh, loads, journal, allowed)
             if journal.findings:
                 await evidence.keep(mesh, folder, _table_names(tables))
-        for line in mesh.fired():
-            name = f"point {line['point']}"
-            result.kinds[name] = result.kinds.get(name, 0) + 1
+        if plan.setting.points:
+            result.points = mesh.points.deaths()
+        for point, count in result.points.items():
+            if count:
+                result.kinds[f"point {point}"] = count
         for proxy in mesh.proxies.values():
             for (_, fate), count in proxy.met.items():
                 name = f"commit: {fate}"
@@ -200,48 +212,56 @@ async def _loaded(loads: Sequence[Workload], mesh: Mesh, journal: Journal):
 
 
 async def _perform(
-    plan: Plan, mesh: Mesh, loads: Sequence[Workload], journal: Journal, result: Result
+    plan: Plan, mesh: Mesh, unhurt: Unhurt, journal: Journal, result: Result
 ) -> None:
     """All faults at their times; returns when all have ended and the time is over."""
-    # Nothing but links goes wrong: then clients must not notice anything.
-    watched = loads if all(fault.kind.startswith(LINKS) for fault in plan.faults) else ()
+    # Nothing but links goes wrong: then all others must not notice anything.
+    watched = unhurt if all(fault.kind.startswith(LINKS) for fault in plan.faults) else None
     async with asyncio.TaskGroup() as group:
         for fault in plan.faults:
             group.create_task(_fault(fault, mesh, watched, journal, result))
         group.create_task(asyncio.sleep(plan.seconds))
 
 
-def _answered(loads: Sequence[Workload]) -> dict[str, int]:
-    """Acknowledged transactions by client."""
-    return {
-        f"{load.name} {client.name}": len(client.acknowledged)
-        for load in loads
-        for client in load.clients
-    }
-
-
 async def _fault(
-    fault: Fault, mesh: Mesh, watched: Sequence[Workload], journal: Journal, result: Result
+    fault: Fault, mesh: Mesh, watched: Unhurt | None, journal: Journal, result: Result
 ) -> None:
     await asyncio.sleep(max(0.0, fault.start - journal.now))
     happened: dict[str, Any] = {
         "kind": fault.kind, "target": fault.target, "options": fault.options, "from": journal.now,
     }  # fmt: skip
+    links = links_of(fault, mesh.names) if watched else []
     try:
+        if watched:
+            watched.begin(links)
         async with KINDS[fault.kind].perform(mesh, fault):
             happened["from"] = round(journal.now, 3)
             journal.note("fault", kind=fault.kind, target=fault.target, options=fault.options)
             result.faults.append(happened)
             result.kinds[fault.kind] = result.kinds.get(fault.kind, 0) + 1
-            before = _answered(watched)
-            await asyncio.sleep(fault.duration)
-            stood = [name for name, count in _answered(watched).items() if count == before[name]]
-            if stood and fault.duration >= NOTICED_SECONDS:
-                journal.find("I8", f"{fault}: clients that could not write: {stood}")
+            if watched:
+                await watched.during(fault)
+            else:
+                await asyncio.sleep(fault.duration)
         happened["to"] = round(journal.now, 3)
         journal.note("over", kind=fault.kind, target=fault.target)
+        if watched:
+            await watched.healed(fault, links)
     except Exception as error:
-        journal.find("run", f"{fault} failed: {error!r}")
+        journal.find("run", f"{fault} failed: {error!r}\n{traceback.format_exc()}")
+
+
+async def _worked(loads: Sequence[Workload], journal: Journal) -> None:
+    """Let the load go on until all have done something, or some do nothing."""
+    goals = {client: LEAST_ANSWERED for load in loads for client in load.clients}
+    goals |= {load: 1 for load in loads if load.reads_wanted}
+    chase: Chase[Any] = Chase(goals, journal.now)
+    while True:
+        done = {client: len(client.acknowledged) for load in loads for client in load.clients}
+        chase.look(journal.now, done | {load: load.reads for load in loads})
+        if not chase.open or chase.still():
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _figures(load: Workload) -> dict[str, Any]:
@@ -255,7 +275,7 @@ def _figures(load: Workload) -> dict[str, Any]:
 def _require_work(loads: Sequence[Workload], journal: Journal) -> None:
     """A load that wrote nothing proves nothing."""
     for load in loads:
-        idle = [client.name for client in load.clients if len(client.acknowledged) < 5]
+        idle = [client.name for client in load.clients if len(client.acknowledged) < LEAST_ANSWERED]
         if idle:
             journal.find("load", f"{load.name}: clients that hardly wrote: {idle}")
         if load.reads_wanted and not load.reads:

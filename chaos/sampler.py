@@ -37,7 +37,8 @@ class Sampler:
     """Samples all regions until cancelled.
 
     ``lags`` holds (seconds since the load began, lag in seconds) by pair (reader, origin);
-    ``counts`` (seconds, conflicts, lifts, parked) by region.
+    ``counts`` (seconds, conflicts, lifts, parked) by region.  ``beat`` is the newest beat of each
+    region, ``heard`` the newest that a pair's reader has applied of its origin.
     """
 
     def __init__(self, mesh: Mesh, journal: Journal, tables: list[str]) -> None:
@@ -47,6 +48,8 @@ class Sampler:
         self._seen: dict[str, tuple[list[int], list[float]]] = {
             name: ([], []) for name in mesh.names
         }
+        self.beat: dict[str, int] = {}
+        self.heard: dict[tuple[str, str], int] = {}
         self.lags: dict[tuple[str, str], list[tuple[float, float]]] = {}
         self.counts: dict[str, list[tuple[float, int, int, int]]] = {n: [] for n in mesh.names}
         self.looks = 0
@@ -91,9 +94,11 @@ class Sampler:
         if not beats or beat > beats[-1]:
             beats.append(beat)
             times.append(now)
+        self.beat[region] = beat
         self.counts[region].append((now, conflicts, int(lifts or 0), parked))
         for origin, number in heard:
             name = self._mesh.names[origin - 1]
+            self.heard[region, name] = number
             beats, times = self._seen[name]
             place = bisect_right(beats, number)
             lag = now - times[place] if place < len(beats) else 0.0
@@ -101,6 +106,8 @@ class Sampler:
 
     async def _beside(self, region: str, control: Control) -> None:
         own = self._mesh.id(region)
+        if region in self._mesh.unseen:
+            return
         for table in self._tables:
             keys = [
                 identifier(name)

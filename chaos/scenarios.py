@@ -11,6 +11,7 @@ from chaos import drawings
 from chaos.judge import NOTHING, Allowed
 from chaos.plan import Draw, Fault, Plan, Setting
 from meshnode.lab import cluster
+from meshnode.limits import KIB
 
 PLAIN = Setting()
 Drawing = Callable[[Draw, float], list[Fault]]
@@ -60,7 +61,8 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "C3", "kill storm: nodes killed and frozen, fault points on", "I1-I9", (35, 100),
-            ("W1", "W2", "W3", "W4"), drawings.kill_storm, Setting(points=drawings.POINT_CHANCES),
+            ("W1", "W2", "W3", "W4"), drawings.kill_storm,
+            Setting(points=drawings.POINT_CHANCES, part_bytes=64 * KIB),
         ),
         Scenario(
             "C4", "database crash: servers killed, durable", "I2, I9, I11", (30, 50),

@@ -9,13 +9,15 @@ from chaos.faults import (
     definitions,
     fencing,
     links,
+    points,
     processes,
+    regions,
     sources,
     streams,
 )
 from chaos.faults.kinds import KINDS
 
 __all__ = [
-    "KINDS", "clocks", "commits", "definitions", "fencing", "links", "processes", "sources",
-    "streams",
+    "KINDS", "clocks", "commits", "definitions", "fencing", "links", "points", "processes",
+    "regions", "sources", "streams",
 ]  # fmt: skip

@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator
 from chaos.faults.kinds import kind
 from chaos.mesh import Mesh
 from chaos.plan import Fault
-from meshnode.errors import MeshError
+from meshnode.errors import Busy, MeshError, Refused
+from meshnode.mysql.control import Control
+
+TRIES = 100
 
 
 @kind("clock.bump")
@@ -47,14 +50,27 @@ async def strobe(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
             mesh.clocks[region].step(0)
 
 
+async def _begin(control: Control) -> None:
+    """Open a transaction that has written; clients write the same row and may be in the way."""
+    for attempt in range(TRIES):
+        try:
+            await control.execute("START TRANSACTION")
+            await control.execute("DELETE FROM chaos.churn WHERE id = 1")
+            await control.execute("INSERT INTO chaos.churn VALUES (1, 'before the step')")
+            return
+        except (Busy, Refused):
+            # A deadlock, or a key that is taken.
+            await control.execute("ROLLBACK")
+            if attempt == TRIES - 1:
+                raise
+
+
 @kind("clock.back-under")
 async def back_under_a_transaction(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """The clock steps back by ``seconds`` while a client's transaction is open."""
     (region,) = fault.target
     async with mesh.holding(f"clock:{region}"), await mesh.sql(region) as control:
-        await control.execute("START TRANSACTION")
-        await control.execute("DELETE FROM chaos.churn WHERE id = 1")
-        await control.execute("INSERT INTO chaos.churn VALUES (1, 'before the step')")
+        await _begin(control)
         mesh.clocks[region].step(-fault.number("seconds"))
         try:
             yield

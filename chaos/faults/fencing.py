@@ -11,7 +11,7 @@ from chaos.plan import Fault
 from meshnode.lab.nodes import Node
 
 FENCED = ("another process", "another node", "was claimed with epoch", "took over")
-END_SECONDS = 60.0
+END_SECONDS = 240.0
 LOOK_SECONDS = 0.05
 
 
@@ -47,7 +47,7 @@ async def _one_left(mesh: Mesh, nodes: Mapping[int, Node]) -> None:
         while sum(node.running for node in nodes.values()) > 1:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
     twins = [Twin(pid, node.running, node.log_tail(8)) for pid, node in nodes.items()]
-    for check, text in judged(twins, mesh.shot):
+    for check, text in judged(twins, mesh.points.shot):
         mesh.journal.find(check, text)
 
 

@@ -7,7 +7,7 @@ may overlap and heal one after the other.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
@@ -22,12 +22,13 @@ _cut: WeakKeyDictionary[Mesh, Counter[Link]] = WeakKeyDictionary()
 _slow: WeakKeyDictionary[Mesh, dict[str, dict[Link, float]]] = WeakKeyDictionary()
 
 
-def _both(pairs: Iterable[Link]) -> list[Link]:
+def both(pairs: Iterable[Link]) -> list[Link]:
+    """Both directions of each pair."""
     return [link for a, b in pairs for link in ((a, b), (b, a))]
 
 
 @asynccontextmanager
-async def _links_cut(mesh: Mesh, links: list[Link], swizzle: float = 0.0) -> AsyncIterator[None]:
+async def cut(mesh: Mesh, links: list[Link], swizzle: float = 0.0) -> AsyncIterator[None]:
     """``swizzle``: seconds between healing one link and the next, in another order."""
     cuts = _cut.setdefault(mesh, Counter())
 
@@ -48,39 +49,49 @@ async def _links_cut(mesh: Mesh, links: list[Link], swizzle: float = 0.0) -> Asy
         change(left, -1)
 
 
+def links_of(fault: Fault, names: Sequence[str]) -> list[Link]:
+    """The links (from, to) that a fault of this module hurts; ``names`` are all regions."""
+    if fault.kind in ("cut.one-way", "link.latency", "link.slow"):
+        a, b = fault.target
+        return [(a, b)]
+    if fault.kind == "cut.pair":
+        a, b = fault.target
+        return [(a, b), (b, a)]
+    if fault.kind == "cut.isolate":
+        outside = [name for name in names if name not in fault.target]
+        return both((a, b) for a in fault.target for b in outside)
+    if fault.kind == "cut.ring":
+        order = list(fault.target)
+        kept = set(zip(order, order[1:] + order[:1], strict=True))
+        return [(a, b) for a in order for b in order if a != b and (a, b) not in kept]
+    raise ValueError(f"{fault.kind} is no fault of links")
+
+
 @kind("cut.pair")
 async def cut_pair(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """Both directions between two regions."""
-    a, b = fault.target
-    async with _links_cut(mesh, [(a, b), (b, a)], fault.number("swizzle")):
+    async with cut(mesh, links_of(fault, mesh.names), fault.number("swizzle")):
         yield
 
 
 @kind("cut.one-way")
 async def cut_one_way(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """What the first region publishes does not reach the second; the other way is whole."""
-    a, b = fault.target
-    async with _links_cut(mesh, [(a, b)]):
+    async with cut(mesh, links_of(fault, mesh.names)):
         yield
 
 
 @kind("cut.isolate")
 async def isolate(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """Some regions are cut off from all others (one, or a half), both ways."""
-    inside = fault.target
-    outside = [name for name in mesh.names if name not in inside]
-    links = _both((a, b) for a in inside for b in outside)
-    async with _links_cut(mesh, links, fault.number("swizzle")):
+    async with cut(mesh, links_of(fault, mesh.names), fault.number("swizzle")):
         yield
 
 
 @kind("cut.ring")
 async def ring(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """Each region is heard by the next one only."""
-    order = list(fault.target)
-    kept = set(zip(order, order[1:] + order[:1], strict=True))
-    links = [(a, b) for a in order for b in order if a != b and (a, b) not in kept]
-    async with _links_cut(mesh, links, fault.number("swizzle")):
+    async with cut(mesh, links_of(fault, mesh.names), fault.number("swizzle")):
         yield
 
 

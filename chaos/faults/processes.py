@@ -8,6 +8,8 @@ from chaos.faults.kinds import kind
 from chaos.mesh import Mesh
 from chaos.plan import Fault
 
+DRAIN_SECONDS = 240.0
+
 
 @kind("node.kill")
 async def kill_node(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
@@ -15,6 +17,19 @@ async def kill_node(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     (region,) = fault.target
     async with mesh.holding(f"node:{region}"):
         await mesh.kill_node(region)
+        yield
+        mesh.start_node(region)
+
+
+@kind("node.restart")
+async def restart_node(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
+    """A node is asked to end (SIGTERM), as for an upgrade; another process starts at the end."""
+    (region,) = fault.target
+    async with mesh.holding(f"node:{region}"):
+        node = mesh.node(region)
+        mesh.expected_ends.add(node.pid or 0)
+        if not await asyncio.to_thread(node.stop, DRAIN_SECONDS):
+            mesh.journal.find("I14", f"the node of {region} does not end when it is asked to")
         yield
         mesh.start_node(region)
 

@@ -18,11 +18,10 @@ from chaos.plan import Fault
 from chaos.streams import Rules, read_stream
 from meshnode.buses import bare_bus
 from meshnode.errors import MeshError
-from meshnode.lab import cluster
 from meshnode.lab.applied_audit import audit
 from meshnode.ops import install
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 240.0
 LOOK_SECONDS = 0.2
 FORGETFUL = {"sync_binlog": 0, "innodb_flush_log_at_trx_commit": 0}
 LOST = "has lost commits"
@@ -52,6 +51,13 @@ async def _published(mesh: Mesh, region: str) -> list[str]:
         await bus.close()
 
 
+async def _write(mesh: Mesh, region: str, count: int) -> None:
+    """So many transactions, however slow the clients are: there is something to be lost."""
+    async with await mesh.sql(region) as control:
+        for number in range(count):
+            await control.execute("INSERT INTO lab.customers (name) VALUES (%s)", (f"{number}",))
+
+
 @kind("source.not-durable")
 async def not_durable(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """A server runs with settings under which a crash loses commits: its node must refuse to
@@ -70,8 +76,8 @@ async def not_durable(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
             mesh, lambda: not node.running, "I11", f"the node of {region} runs on a server that is"
             " not durable",
         )  # fmt: skip
-        if not any(name in node.log_tail(20) for name in FORGETFUL):
-            mesh.journal.find("I11", f"refused without its reason:\n{node.log_tail(20)}")
+        if not any(name in node.log_tail(60) for name in FORGETFUL):
+            mesh.journal.find("I11", f"refused without its reason:\n{node.log_tail(60)}")
         yield
         if await _published(mesh, region) != before:
             mesh.journal.find("I11", f"{region} published from a server that is not durable")
@@ -99,6 +105,7 @@ async def lost_tail(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
         await asyncio.to_thread(_copy, server.data, copy)
         await server.start_async()
         await asyncio.sleep(fault.number("ago", 3.0))
+        await _write(mesh, region, 1)
         # Its clients go elsewhere, and what it has answered arrives: only that may be lost.
         await mesh.send_away(region)
         await mesh.settle()
@@ -111,7 +118,7 @@ async def lost_tail(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
             # Its epoch has gone back, too: a node that finds higher claims gives way, and the
             # supervisor starts it again.
             node.start(die_with_parent=True)
-            return LOST in node.log_tail(40)
+            return LOST in node.log_tail(60)
 
         await _until(mesh, said, "I11", f"the node of {region} does not miss what was lost")
         async with await mesh.sql(region) as control:
@@ -149,16 +156,18 @@ async def cut(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
         await mesh.kill_node(region)
         await asyncio.sleep(fault.number("ago", 2.0))
         await mesh.send_away(region)
+        count = int(fault.number("count", 10))
+        await _write(mesh, region, count)
         async with await mesh.sql(region) as control:
             # A transaction whose commit the engine has not yet on disk goes with the binary log.
             await control.execute("FLUSH LOCAL ENGINE LOGS")
         await server.kill_async()
         newest = max(server.data.glob("binlog.[0-9]*"))
-        await asyncio.to_thread(cut_binlog, newest, int(fault.number("count", 10)))
+        await asyncio.to_thread(cut_binlog, newest, count)
         await server.start_async()
         mesh.start_node(region)
         await _until(
-            mesh, lambda: PURGED in node.log_tail(20), "I11",
+            mesh, lambda: PURGED in node.log_tail(60), "I11",
             f"the node of {region} does not miss what nobody can publish any more",
         )  # fmt: skip
         yield
@@ -188,7 +197,7 @@ async def begin_anew(mesh: Mesh, full: str, lost: str) -> None:
     for name in mesh.names:
         async with await mesh.sql(name) as control:
             await audit(control)
-    await cluster.start_nodes(mesh.cluster, True, lambda line: None)
+    await mesh.start_nodes()
 
 
 async def _uninstall(mesh: Mesh) -> None:

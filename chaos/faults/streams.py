@@ -9,7 +9,7 @@ from meshnode.bus.port import ORIGIN, Bus, Record
 from meshnode.buses import bare_bus
 
 READ_BYTES = 4 * 2**20
-OPEN_SECONDS = 30.0
+OPEN_SECONDS = 120.0
 MOST_RECORDS = 100_000
 
 

@@ -52,15 +52,20 @@ class Bank(Workload):
             ):
                 totals[bank] = totals.get(bank, 0) + int(total)
         await control.execute("COMMIT")
-        self._totals(region, totals)
+        for bank, text in self._wrong(region, totals):
+            self.suspect("I6", text, self.regions[bank - 1])
 
-    def _totals(self, region: str, totals: dict[int, int]) -> None:
-        for bank, total in totals.items():
-            if total != ACCOUNTS * EACH:
-                self.find("I6", f"{region}: the bank of region {bank} holds {total}")
+    @staticmethod
+    def _wrong(region: str, totals: dict[int, int]) -> list[tuple[int, str]]:
+        return [
+            (bank, f"{region}: the bank of region {bank} holds {total}")
+            for bank, total in totals.items()
+            if total != ACCOUNTS * EACH
+        ]
 
     async def judge(self, connect: Connect) -> None:
         for region, rows in (await everywhere(connect, self.regions, self.query)).items():
-            self._totals(region, {bank: int(total) for bank, total in rows})
+            for _, text in self._wrong(region, {bank: int(total) for bank, total in rows}):
+                self.find("I6", text)
             if len(rows) != len(self.regions):
                 self.find("I2", f"{region}: {len(rows)} banks of {len(self.regions)}")

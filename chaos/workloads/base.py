@@ -103,6 +103,9 @@ class Workload:
     def find(self, check: str, text: str) -> None:
         self.journal.find(check, f"{self.name}: {text}")
 
+    def suspect(self, check: str, text: str, origin: str) -> None:
+        self.journal.suspect(check, f"{self.name}: {text}", origin)
+
     async def run(self, connect: Connect) -> None:
         """All clients and readers until ``stopped``."""
         async with asyncio.TaskGroup() as group:
@@ -148,6 +151,9 @@ class Workload:
     async def _read(self, region: str, connect: Connect) -> None:
         control: Control | None = None
         while not self.stopped:
+            if region in self.mesh.unseen:
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             try:
                 if control is None:
                     control = await connect(region)

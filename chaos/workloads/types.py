@@ -16,7 +16,7 @@ from meshnode.mysql.control import Control, connect_to
 from meshnode.topology import MysqlAddress
 
 KEYS = 60
-REPLICA_SECONDS = 60.0
+REPLICA_SECONDS = 300.0
 REPLICA_ID = 900
 
 COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -1,7 +1,7 @@
 """Which published writes of one key lost, that is, were not seen by the winner's writers.
 
-Every version says which one it was written over, so the winner has a chain of ancestors.  An
-upsert outside the chain lost a conflict, and somebody must have a record of it.
+Every version says which one it was written over, so the winner has a line of ancestors.  An
+upsert outside it lost a conflict, and somebody must have a record of it.
 
 A delete may have been forgotten (its tombstone collected) before a new row with its key
 was inserted; the insert then says that it replaced nothing.  The ``gc_limit`` of its region
@@ -10,6 +10,11 @@ of its own region, when its key was deleted again before its node came to look, 
 transaction: the only tombstone there was is that of the later delete.  What it replaced is then
 an older delete, its own region's or one that its region had applied.  In both cases it counts as
 written over the newest delete that it can have seen.
+
+A row that came and went beneath a newer version of its own region was deleted on purpose.
+
+An upsert over nothing that follows an upsert of its own region is a row whose partial image did
+not say what it replaced: a region's own writes of a key see one another.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Set
@@ -21,9 +26,9 @@ ZERO = Stamp(0, 0)
 
 
 class Lost(NamedTuple):
-    """Upserts outside the winner's chain.
+    """Upserts that are no ancestors of the winner.
 
-    ``cut_short``: the chain ends at a version that was never published (it was lifted, or is
+    ``cut_short``: the line ends at a version that was never published (it was lifted, or is
     older than the mesh); what is older than that version may be its ancestor and is left out.
     """
 
@@ -42,26 +47,40 @@ def lost_writes(
     for entry in entries:
         # The first, which knows what it replaced: a late tombstone comes round once more.
         by_stamp.setdefault(entry.stamp, entry)
-    chain = {winner.stamp}
+    seen = {winner.stamp}
     oldest_known = ZERO
-    at: Published | None = winner
-    while at is not None:
-        base = at.base
-        replaced = by_stamp.get(base)
-        if base == ZERO or (replaced is not None and replaced.removed):
-            base = max(base, _forgotten(at, by_stamp.values(), gc_limits[at.region]))
-        if base == ZERO or base in chain:
-            break
-        chain.add(base)
-        child, at = at, by_stamp.get(base)
-        if at is None:
-            oldest_known = max(base, _published_before(child, by_stamp.values()))
+    later = [winner]
+    while later:
+        at = later.pop()
+        for base in _bases(at, by_stamp, gc_limits[at.region]) - seen:
+            seen.add(base)
+            before = by_stamp.get(base)
+            if before is None:
+                oldest_known = max(oldest_known, base, _published_before(at, by_stamp.values()))
+            else:
+                later.append(before)
+    every = by_stamp.values()
+    beneath = [
+        each for each in every if each.removed and _published_before(each, every) > each.stamp
+    ]
+    deleted = _line(by_stamp, beneath)
     writes = [
         entry
         for stamp, entry in by_stamp.items()
-        if stamp > oldest_known and stamp not in chain and not entry.removed
+        if stamp > oldest_known and stamp not in seen | deleted and not entry.removed
     ]
     return Lost(writes, oldest_known != ZERO)
+
+
+def _bases(entry: Published, by_stamp: Mapping[Stamp, Published], limit: int) -> set[Stamp]:
+    """What ``entry`` was written over: what it names, and what it may have left unsaid."""
+    replaced = by_stamp.get(entry.base)
+    found = {entry.base}
+    if entry.base == ZERO or (replaced is not None and replaced.removed):
+        found.add(_forgotten(entry, by_stamp.values(), limit))
+    if entry.base == ZERO and not entry.removed:
+        found.add(_stood(entry, by_stamp.values()))
+    return found - {ZERO}
 
 
 def accounted_for(entries: Iterable[Published], recorded: Set[Stamp]) -> set[Stamp]:
@@ -75,9 +94,14 @@ def accounted_for(entries: Iterable[Published], recorded: Set[Stamp]) -> set[Sta
     by_stamp: dict[Stamp, Published] = {}
     for entry in entries:
         by_stamp.setdefault(entry.stamp, entry)
+    return _line(by_stamp, [by_stamp[stamp] for stamp in by_stamp.keys() & recorded])
+
+
+def _line(by_stamp: Mapping[Stamp, Published], last: Iterable[Published]) -> set[Stamp]:
+    """``last`` and all that they were written over."""
     found: set[Stamp] = set()
-    for stamp in by_stamp.keys() & recorded:
-        at: Published | None = by_stamp[stamp]
+    for each in last:
+        at: Published | None = each
         while at is not None and at.stamp not in found:
             found.add(at.stamp)
             before = by_stamp.get(at.base)
@@ -109,6 +133,21 @@ def _published_before(entry: Published, entries: Iterable[Published]) -> Stamp:
         (each.stamp for each in entries if each.region == entry.region and each.seq < entry.seq),
         default=ZERO,
     )
+
+
+def _stood(entry: Published, entries: Collection[Published]) -> Stamp:
+    """The upsert of its own region that ``entry`` was written over without saying so; or ZERO.
+
+    A row of which the binary log had only a part is restamped with an unknown base, and after a
+    crash perhaps once more.
+    """
+    mine = [each for each in entries if each.region == entry.region and each.seq < entry.seq]
+    former = max(mine, key=lambda each: each.seq, default=None)
+    if former is None or former.removed or former.stamp > entry.stamp:
+        return ZERO
+    if any(each.removed and former.stamp < each.stamp < entry.stamp for each in entries):
+        return ZERO  # perhaps an insert: it had to name the delete
+    return former.stamp
 
 
 def _forgotten(entry: Published, entries: Collection[Published], limit: int) -> Stamp:

@@ -1,6 +1,6 @@
 """The catalogue C1 to C12 in the length of every change; each run has a new seed, which it prints.
 
-C1 is the scripted races of tests/integration/test_races_*.py, which run there.
+C1 is scripted tests of tests/integration (``chaos.races.FILES``), which run there.
 """
 
 import random
@@ -11,7 +11,7 @@ from chaos import report
 from chaos.runner import Result, run
 from chaos.scenarios import SCENARIOS
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 LEAST_FAULTS = 150
 RESULTS: dict[str, Result] = {}
@@ -29,6 +29,9 @@ async def test_scenario(name: str, tmp_path_factory) -> None:
     print(report.text(result))
     assert result.good, report.text(result)
     assert result.fault_count >= len(result.plan.faults)
+    if result.points:
+        died = sum(1 for count in result.points.values() if count)
+        assert died > len(result.points) / 2, f"deaths at fault points: {report.deaths(result)}"
 
 
 def test_enough_went_wrong() -> None:

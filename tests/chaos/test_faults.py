@@ -6,7 +6,7 @@ from chaos.plan import Fault, Plan, Setting
 from chaos.runner import run
 from chaos.scenarios import SCENARIOS
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 
 async def test_there_is_a_poisonous_row_even_if_no_client_writes_one(tmp_path) -> None:

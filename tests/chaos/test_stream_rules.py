@@ -3,6 +3,7 @@
 import pytest
 
 from chaos.journal import Journal
+from chaos.judge import unexcused
 from chaos.streams import Rules
 
 TABLE = bytes(8) + b"\x05chaos\x00\x01t\x00"
@@ -23,6 +24,10 @@ def item(
     beat = [1, 0, entries[0], ""] if kind == HEARTBEAT else None
     found = [] if kind == HEARTBEAT else list(entries)
     return [seq, kind, tx or f"u:{seq}", 0, 0, last, True, [], found, beat, 0]
+
+
+def restamped(seq: int, *entries: list) -> list:
+    return [*item(seq, "", *entries)[:-1], 1]
 
 
 def entry(ts: int, base: int = 0, removed: int = 0, key: bytes = b"k") -> list:
@@ -53,6 +58,20 @@ def test_a_stream_as_it_should_be(tmp_path) -> None:
         frame(item(7, "huge", entry(31, 21, key=b"l"), kind=PART), epoch=3),
     ]
     assert found(tmp_path, *records) == []
+
+
+def test_a_version_before_a_restamp_may_pass_as_it_is(tmp_path) -> None:
+    records = [frame(item(1, "", entry(20, removed=1))), frame(restamped(2, entry(12, 20)))]
+    assert found(tmp_path, *records) == []
+    assert found(tmp_path, records[0], frame(item(2, "", entry(12, 20)))) == ["I7", "I7"]
+
+
+def test_what_was_seen_in_part_is_excused_only_where_rows_were_restamped() -> None:
+    suspicions = [("I6", "W4: oregon: the bank of region 2 holds 7", "oregon")]
+    assert unexcused(suspicions, {"oregon": {"lifts": 1}}) == []
+    assert unexcused(suspicions, {"oregon": {"lifts": 0}, "tokyo": {"lifts": 3}}) == [
+        ("I6", "W4: oregon: the bank of region 2 holds 7")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,34 @@ def test_an_insert_after_a_collected_delete_follows_it(limit: int, expected: lis
     assert losers(entries, {"one": 0, "two": limit}) == (expected, False)
 
 
+def test_a_partial_image_that_does_not_say_what_it_replaced_follows_its_own_region():
+    first, again = version(1, 1), version(5, 1)
+    assert losers([first, again, version(7, 1)]) == ([], False)
+    # What another region wrote meanwhile was seen by nobody, as far as the streams tell.
+    assert losers([first, version(3, 2, first.stamp), again]) == ([3], False)
+
+
+def test_a_row_that_came_and_went_beneath_a_newer_tombstone_is_not_lost():
+    first = version(5, 2)
+    gone = version(6, 1, first.stamp, removed=True)
+    came = version(3, 1)._replace(seq=7)
+    went = version(4, 1, came.stamp, removed=True)._replace(seq=8)
+    last = version(9, 2, gone.stamp)
+    assert losers([first, gone, came, went, last]) == ([], False)
+    assert losers([first, gone, came, last]) == ([3], False)
+
+
+def test_an_insert_follows_the_delete_that_it_names_besides_the_one_that_it_may_have_seen():
+    first, second = version(1, 1), version(1, 2)
+    named = version(2, 1, first.stamp, removed=True)
+    third = version(3, 2, second.stamp)
+    other = version(4, 2, third.stamp, removed=True)
+    insert = version(9, 1, named.stamp)
+    again = version(12, 1, insert.stamp, removed=True)
+    last = version(20, 2, again.stamp)
+    assert losers([first, second, named, third, other, insert, again, last]) == ([], False)
+
+
 def test_an_insert_whose_key_was_deleted_again_before_its_node_looked():
     """Its node saw the later tombstone only, and says that nothing was there."""
     first = version(1, 1)
