@@ -2,6 +2,7 @@
 
 MESHNODE := .venv/bin/meshnode
 PYTEST   := .venv/bin/python -m pytest
+PARALLEL := -n $(or $(JOBS),2) --dist loadfile
 BENCHES  := $(patsubst bench/%.py,bench.%,$(shell grep -ls '^if __name__' bench/*.py))
 
 .DEFAULT_GOAL := help
@@ -25,13 +26,13 @@ lint: setup ## ruff: rules and format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 
-test: packages lint ## lint, every test that is neither slow nor chaos, and the essential ones over Kafka
-	@$(PYTEST) -q -m "not slow and not kafka and not chaos"
-	@scripts/test-kafka -m "(kafka or kafka_essential) and not slow"
+test: packages lint ## lint, every test that is not slow, the short chaos catalogue, the essential ones over Kafka
+	@$(PYTEST) -q $(PARALLEL) -m "not slow and not kafka"
+	@scripts/test-kafka $(PARALLEL) -m "(kafka or kafka_essential) and not slow"
 
 test-all: packages lint ## lint, every test, and all integration tests over Kafka too
-	@$(PYTEST) -q -m "not kafka"
-	@scripts/test-kafka
+	@$(PYTEST) -q $(PARALLEL) -m "not kafka"
+	@scripts/test-kafka $(PARALLEL)
 
 test-jaeger: packages ## eight regions export to a real Jaeger (built once: a quarter of an hour)
 	@MESHNODE_JAEGER=$$(scripts/jaeger) $(PYTEST) -q tests/jaeger

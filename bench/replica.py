@@ -1,8 +1,8 @@
 """MySQL's own replica, with which benchmarks compare."""
 
+from meshnode.core.gtid import GtidSet
 from meshnode.errors import Retry
 from meshnode.lab.servers import Server
-from meshnode.mysql.gtid import GtidSet
 
 WAIT_SECONDS = 600.0
 
