@@ -71,7 +71,7 @@ class Board:
     ``epoch``: the claim this process holds, 0 before the first; ``apply_epoch``: its first one,
     under which it applies, and which the rows of ``applied`` have until a successor starts;
     ``raising``: it is being replaced at this moment.  ``epochs``: those that this process
-    found and tried to set (:func:`meshnode.actors.takeover.raise_epoch`).  ``promised``:
+    may have set, and those that it found there (:func:`meshnode.actors.takeover.raise_epoch`).  ``promised``:
     the highest frontier ever written to the heartbeat row.  ``threads``: server threads of
     this node, whose transactions are not the clients'.  ``format``: the server's
     present format description event.  ``acknowledged``: how far each

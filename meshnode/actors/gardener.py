@@ -67,13 +67,13 @@ class Gardener(Actor):
         limit = gc_limit(known.values(), self.board.tail.frontier, parked)
         if not limit:
             return
-        for digest in await session.digests():
-            if not await session.any_stable(digest, limit):
+        for digest, since in (await session.activations()).items():
+            if not await session.any_stable(digest, since, limit):
                 continue
             await session.note_limit(limit)
             fault("gardener.drop")
             while True:
-                gone = await session.drop_stable(digest, limit, CHUNK_ROWS)
+                gone = await session.drop_stable(digest, since, limit, CHUNK_ROWS)
                 self.board.counts["gc_tombstones"] += gone
                 if gone < CHUNK_ROWS:
                     break

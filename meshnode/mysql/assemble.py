@@ -193,7 +193,7 @@ class Assembler:
             self._emit(tx, last=True)
         elif len(self._passed) > 1000:
             self._emit(self._new(0), last=True)
-        self._begun = self._skip = False
+        self._begun = self._skip = self._left_out = False
         if self._noticed:
             self._noticed = False
             self.notices.transaction_ended()

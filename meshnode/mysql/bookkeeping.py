@@ -274,9 +274,8 @@ DATE_TABLE = (
 DATE_ROWS = f"UPDATE {quoted_table(MESH_SCHEMA, 'tables')} SET since_us = %s WHERE digest = %s"
 """Parameters: the greatest time of what stands in the table, in microseconds; digest."""
 
-SINCE = (
-    "SELECT GREATEST(since_us, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at))"
-    f" FROM {quoted_table(MESH_SCHEMA, 'tables')} WHERE digest = %s"
-)
-"""When a table became active, in microseconds, not before anything that stood there; parameter:
-digest."""
+ACTIVE_SINCE = "GREATEST(since_us, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at))"
+"""When a table became active, in microseconds, not before anything that stood there."""
+
+SINCE = f"SELECT {ACTIVE_SINCE} FROM {quoted_table(MESH_SCHEMA, 'tables')} WHERE digest = %s"
+"""Parameter: digest."""

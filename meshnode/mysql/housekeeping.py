@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from meshnode.mysql.bookkeeping import ACTIVE_SINCE
 from meshnode.mysql.records import text
 from meshnode.mysql.schema import tombstones_of
 from meshnode.mysql.store_session import StoreSession
@@ -41,17 +42,17 @@ class GardeningSession(StoreSession):
         )
         return [ts for (ts,) in rows]
 
-    async def digests(self) -> list[str]:
-        """The digests of all replicated tables."""
-        return [
-            str(row[0]) for row in await self.session.query("SELECT digest FROM meshnode.tables")
-        ]
+    async def activations(self) -> dict[str, int]:
+        """Since when each replicated table is active, in microseconds, by digest."""
+        rows = await self.session.query(f"SELECT digest, {ACTIVE_SINCE} FROM meshnode.tables")
+        return {str(digest): int(str(since)) for digest, since in rows}
 
-    async def any_stable(self, digest: str, limit: int) -> bool:
-        """Whether the table has a tombstone with a time at or below ``limit``."""
+    async def any_stable(self, digest: str, since: int, limit: int) -> bool:
+        """Whether the table has a tombstone with a time above ``since``, up to ``limit``."""
         return bool(
             await self.session.query(
-                f"SELECT 1 FROM {tombstones_of(digest)} WHERE _mesh_ts <= {limit} LIMIT 1"
+                f"SELECT 1 FROM {tombstones_of(digest)}"
+                f" WHERE _mesh_ts > {since} AND _mesh_ts <= {limit} LIMIT 1"
             )
         )
 
@@ -61,10 +62,11 @@ class GardeningSession(StoreSession):
             f"UPDATE meshnode.member SET gc_limit = GREATEST(gc_limit, {limit})"
         )
 
-    async def drop_stable(self, digest: str, limit: int, rows: int) -> int:
-        """Drop at most ``rows`` tombstones up to ``limit``; how many went."""
+    async def drop_stable(self, digest: str, since: int, limit: int, rows: int) -> int:
+        """Drop at most ``rows`` of these tombstones; how many went."""
         await self.session.query(
-            f"DELETE FROM {tombstones_of(digest)} WHERE _mesh_ts <= {limit} LIMIT {rows}"
+            f"DELETE FROM {tombstones_of(digest)}"
+            f" WHERE _mesh_ts > {since} AND _mesh_ts <= {limit} LIMIT {rows}"
         )
         return self.session.found
 

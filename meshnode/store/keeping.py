@@ -52,20 +52,23 @@ class Gardening(Session, Protocol):
         """The times of all rows that wait in ``dead_letter``."""
         ...
 
-    async def digests(self) -> list[str]:
-        """The digests of all replicated tables."""
+    async def activations(self) -> dict[str, int]:
+        """Since when each replicated table is active, by digest.
+
+        A tombstone of before is in no stream: only `init` can compare it with other regions.
+        """
         ...
 
-    async def any_stable(self, digest: str, limit: int) -> bool:
-        """Whether the table has a tombstone with a time at or below ``limit``."""
+    async def any_stable(self, digest: str, since: int, limit: int) -> bool:
+        """Whether the table has a tombstone with a time above ``since``, up to ``limit``."""
         ...
 
     async def note_limit(self, limit: int) -> None:
         """Say in ``member`` that tombstones up to ``limit`` may be gone.  Committed at once."""
         ...
 
-    async def drop_stable(self, digest: str, limit: int, rows: int) -> int:
-        """Drop at most ``rows`` tombstones up to ``limit``; how many went.  Committed at once."""
+    async def drop_stable(self, digest: str, since: int, limit: int, rows: int) -> int:
+        """Drop at most ``rows`` of these tombstones; how many went.  Committed at once."""
         ...
 
     async def forget(self, days: int, rows: int) -> None:

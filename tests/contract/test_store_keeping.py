@@ -64,13 +64,16 @@ async def test_stable_tombstones_go_in_chunks(region: Region_) -> None:
     await applied(region, *(delete(key, OLD, NEW) for key in range(1, 6)))
     await applied(region, delete(6, OLD, NEWER))
     async with region.store.gardening() as gardener:
-        assert await gardener.digests() == [TABLE.digest]
-        assert not await gardener.any_stable(TABLE.digest, NEW.ts - 1)
-        assert await gardener.any_stable(TABLE.digest, NEW.ts)
+        assert list(await gardener.activations()) == [TABLE.digest]
+        assert not await gardener.any_stable(TABLE.digest, 0, NEW.ts - 1)
+        assert await gardener.any_stable(TABLE.digest, 0, NEW.ts)
+        # Those of before the activation are for init to compare.
+        assert not await gardener.any_stable(TABLE.digest, NEW.ts, NEW.ts)
+        assert await gardener.drop_stable(TABLE.digest, NEW.ts, NEW.ts, 3) == 0
         await gardener.note_limit(NEW.ts)
-        gone = [await gardener.drop_stable(TABLE.digest, NEW.ts, 3) for _ in range(3)]
+        gone = [await gardener.drop_stable(TABLE.digest, 0, NEW.ts, 3) for _ in range(3)]
         assert gone == [3, 2, 0]
-        assert not await gardener.any_stable(TABLE.digest, NEW.ts)
+        assert not await gardener.any_stable(TABLE.digest, 0, NEW.ts)
     assert (await region.standing(6)).tomb == NEWER
 
 

@@ -104,35 +104,39 @@ class MemoryGardening(MemorySession):
 
         return await self._say(read)
 
-    async def digests(self) -> list[str]:
-        async def read() -> list[str]:
-            return list(self.database.tables)
+    async def activations(self) -> dict[str, int]:
+        """The tables were there before anything was written."""
+
+        async def read() -> dict[str, int]:
+            return dict.fromkeys(self.database.tables, 0)
 
         return await self._say(read)
 
-    def _stable(self, digest: str, limit: int) -> list[Name]:
+    def _stable(self, digest: str, since: int, limit: int) -> list[Name]:
         return [
             name
             for name, value in self.database.records.items()
-            if name[:2] == ("tomb", digest) and isinstance(value, Stamp) and value.ts <= limit
+            if name[:2] == ("tomb", digest)
+            and isinstance(value, Stamp)
+            and since < value.ts <= limit
         ]
 
-    async def any_stable(self, digest: str, limit: int) -> bool:
+    async def any_stable(self, digest: str, since: int, limit: int) -> bool:
         async def read() -> bool:
-            return bool(self._stable(digest, limit))
+            return bool(self._stable(digest, since, limit))
 
         return await self._say(read)
 
     async def note_limit(self, limit: int) -> None:
         """What ``member`` says of it only ``init`` and the doctor read."""
 
-    async def drop_stable(self, digest: str, limit: int, rows: int) -> int:
+    async def drop_stable(self, digest: str, since: int, limit: int, rows: int) -> int:
         async def drop() -> int:
             tx = self.tx = self.database.begin()
             gone = 0
-            for name in self._stable(digest, limit)[:rows]:
+            for name in self._stable(digest, since, limit)[:rows]:
                 value = await self.database.read(tx, name, True, LOCK_WAIT_SECONDS)
-                if value is not None and value.ts <= limit:
+                if value is not None and since < value.ts <= limit:
                     await self.database.delete(tx, name)
                     gone += 1
             return gone

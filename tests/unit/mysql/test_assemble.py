@@ -229,6 +229,12 @@ def test_an_incident_is_loud_wherever_it_stands():
         assert [op.rows for tx in seen for op in tx.ops] == [image(1, 10)] * (before == whole)
 
 
+def test_a_skipped_transaction_silences_nothing_behind_it():
+    skipped = [gtid(5), BEGIN, *rows(EventType.WRITE_ROWS, ROWS, image(1, 10)), XID]
+    with pytest.raises(Stopped, match="an incident: the binary log is not complete"):
+        feed(assembler(5), *skipped, packet(EventType.INCIDENT, b"\1\0\4lost"))
+
+
 def test_deletes_that_no_trigger_saw_are_cut_into_parts():
     """A cascade may delete a million rows, and no tombstone stands between them."""
     stream = [gtid(5), BEGIN]
