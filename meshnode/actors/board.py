@@ -71,11 +71,11 @@ class Board:
     ``epoch``: the claim this process holds, 0 before the first; ``apply_epoch``: its first one,
     under which it applies, and which the rows of ``applied`` have until a successor starts;
     ``raising``: it is being replaced at this moment.  ``epochs``: those that this process
-    may have set, and those that it found there (:func:`meshnode.actors.takeover.raise_epoch`).  ``promised``:
-    the highest frontier ever written to the heartbeat row.  ``threads``: server threads of
-    this node, whose transactions are not the clients'.  ``format``: the server's
-    present format description event.  ``acknowledged``: how far each
-    peer says it has applied this region's stream.
+    may have set, and those that it found there (:func:`meshnode.actors.takeover.raise_epoch`).
+    ``promised``: the highest frontier ever written to the heartbeat row.  ``threads``: server
+    threads of this node, whose transactions are not the clients'.  ``format``: the server's
+    present format description event.  ``acknowledged``: how far each peer says it has applied
+    this region's stream.
 
     For those who look from outside: ``conflicts`` by table and kind; ``queues`` are the present
     mailboxes by name and peer ('' for the own stream); ``beat_us`` is the wall time of

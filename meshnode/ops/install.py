@@ -2,8 +2,9 @@
 
 The order makes it safe under traffic and while nodes run.  In all regions: the
 bookkeeping; the tombstone table and the stamp columns; the triggers, BEFORE
-before AFTER; the table's row in ``meshnode.tables``, and its date, for which every region
-reads the table once (:mod:`meshnode.ops.activation`).  From that row on its changes are streamed, and because the triggers stood in every region before it, every streamed
+before AFTER; the table's row in ``meshnode.tables``, and its date, for which every
+region reads the table once (:mod:`meshnode.ops.activation`).  From that row on its
+changes are streamed, and because the triggers stood in every region before it, every streamed
 change carries a stamp.  What was there before is compared last, and each row
 that is not the same everywhere is *lifted*: given a new stamp in the region
 with the greatest version, whose node then publishes it (:mod:`meshnode.ops.install_data`).
