@@ -43,13 +43,16 @@ class Registers(Workload):
             gone = await control.value(
                 "SELECT trail FROM chaos.hot WHERE id = %s FOR UPDATE", (key,)
             )
-        if kind < DELETES:
+        deletes = gone is not None and kind < DELETES
+        if deletes:
             await control.execute("DELETE FROM chaos.hot WHERE id = %s", (key,))
-        elif kind < DELETES + REPLACES:
+        elif gone is not None:
             await control.execute(
                 "REPLACE INTO chaos.hot (id, trail, n) VALUES (%s, %s, 1)", (key, token)
             )
         else:
+            # Also where a row was to go and none was there to lock: one that has come since must
+            # not be wiped unseen.
             await control.execute(
                 "INSERT INTO chaos.hot (id, trail, n) VALUES (%s, %s, 1) ON DUPLICATE KEY UPDATE"
                 " trail = CONCAT(trail, ' ', VALUES(trail)), n = n + 1",
@@ -58,7 +61,7 @@ class Registers(Workload):
         if gone:
             # Also if the answer is lost: the trail may be gone then.
             self.wiped[key].update(gone.split())
-        if kind < DELETES:
+        if deletes:
             self.wiped[key].add(token)
         await self.commit(client, control, token, key)
 
