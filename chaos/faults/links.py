@@ -56,7 +56,7 @@ def links_of(fault: Fault, names: Sequence[str]) -> list[Link]:
         return [(a, b)]
     if fault.kind == "cut.pair":
         a, b = fault.target
-        return [(a, b), (b, a)]
+        return both([(a, b)])
     if fault.kind == "cut.isolate":
         outside = [name for name in names if name not in fault.target]
         return both((a, b) for a in fault.target for b in outside)

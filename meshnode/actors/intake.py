@@ -18,7 +18,7 @@ from meshnode.actors.board import Board
 from meshnode.actors.kernel import FIRST_PAUSE, LONGEST_PAUSE, Mailbox, State
 from meshnode.actors.patience import PatientReader
 from meshnode.bus.port import BusReader, Position, Record
-from meshnode.core.change import Table
+from meshnode.core.change import Table, definition_of
 from meshnode.core.check import Incoming, Scanned, check, scan
 from meshnode.core.ledger import Ledger
 from meshnode.core.runs import Segment, eligible, prove
@@ -109,10 +109,10 @@ class PeerStream:
         """The frame's tables, in its order."""
         found = []
         for body in frame.tables:
-            # Equal but for the id that the origin's server had given it.
-            table = self._tables.get(body[6:])
+            definition = definition_of(body)
+            table = self._tables.get(definition)
             if table is None:
-                table = self._tables[body[6:]] = self._table_of(body)
+                table = self._tables[definition] = self._table_of(body)
             found.append(table)
         return found
 

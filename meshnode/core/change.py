@@ -24,6 +24,19 @@ ScanPair = tuple[int, int, bytes, int, int, int, bytes, int, int]
 """``start, middle, key, ts, origin`` of a before image, ``stop, key, ts, origin`` of the after."""
 
 
+_VARIES = 8
+"""Bytes at the head of a TABLE_MAP body: the table's id (6) and flags (2)."""
+
+
+def definition_of(map_body: bytes) -> bytes:
+    """What a TABLE_MAP body says of its table; equal definitions are one table.
+
+    The id is the server's own.  The flags differ between events of one table: those that a
+    foreign key's check opened it for say so (TM_REFERRED_FK_DB_F).
+    """
+    return map_body[_VARIES:]
+
+
 @dataclass(slots=True, eq=False)
 class Table:
     """A replicated table as one table map describes it.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meshnode import limits
-from meshnode.core.change import Mended, Net, NetKey, RowOp, Table, Transaction
+from meshnode.core.change import Marker, Mended, Net, NetKey, RowOp, Table, Transaction
 from meshnode.core.stamp import ZERO, Stamp, late_tombstone
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPDATE, UPSERT, Entry, Item, Op
 
@@ -220,18 +220,22 @@ class Removed:
 
     def __init__(self, capacity: int = limits.REMOVALS_KEPT) -> None:
         self.capacity = capacity
-        self._stamps: dict[NetKey, Stamp] = {}
+        self._stamps: dict[Marker, Stamp] = {}
 
     def note(self, at: NetKey, stamp: Stamp) -> None:
         """The key was deleted with ``stamp``."""
-        self._stamps.pop(at, None)
-        self._stamps[at] = stamp
+        table, key = at
+        # By digest: the table may be changed between the delete and what is asked about it.
+        marker = table.digest, key
+        self._stamps.pop(marker, None)
+        self._stamps[marker] = stamp
         if len(self._stamps) > self.capacity:
             del self._stamps[next(iter(self._stamps))]
 
     def of(self, at: NetKey) -> Stamp | None:
         """The stamp of its newest delete, ``None`` if none is known (any more)."""
-        return self._stamps.get(at)
+        table, key = at
+        return self._stamps.get((table.digest, key))
 
 
 class Restamped:

@@ -11,8 +11,7 @@ from meshnode import table_patterns
 from meshnode.commands.arguments import Handler, add_command, add_json, amount, whole
 from meshnode.lab import commands, faults, layout
 from meshnode.lab.brokers import BUS_KINDS
-
-DONE = "exit codes: 0 done, 1 refused or failed"
+from meshnode.lab.faults import DONE
 
 _DESCRIPTION = """
 A whole mesh on this machine: a MySQL server and a node for each region, with links that can be
@@ -138,10 +137,7 @@ def _add_load(add: faults.AddCommand) -> None:
 
 {DONE}""",
     )
-    load.add_argument(
-        "--seconds", type=amount, default=10.0, metavar="SECONDS",
-        help="how long to write (default: %(default)g)",
-    )  # fmt: skip
+    _seconds(load)
     load.add_argument(
         "--rate", type=amount, default=10.0, metavar="N",
         help="transactions a second in each region; 0 is as many as it takes (default: 10)",
@@ -182,12 +178,16 @@ SIGTERM""",
         topology_option=False,
     )
     _size(demo)
-    demo.add_argument(
+    _seconds(demo)
+    _seed(demo)
+    demo.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+
+
+def _seconds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--seconds", type=amount, default=10.0, metavar="SECONDS",
         help="how long to write (default: %(default)g)",
     )  # fmt: skip
-    _seed(demo)
-    demo.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
 def _seed(parser: argparse.ArgumentParser) -> None:

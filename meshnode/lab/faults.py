@@ -10,6 +10,8 @@ from meshnode.errors import Refused
 from meshnode.lab import layout
 from meshnode.lab.cluster import Cluster
 
+DONE = "exit codes: 0 done, 1 refused or failed"
+
 AddCommand = Callable[[str, Handler, str, str], argparse.ArgumentParser]
 
 
@@ -50,7 +52,7 @@ def add_parsers(add: AddCommand) -> None:
 
 def _about(*examples: str) -> str:
     lines = [f"  meshnode lab {example}" for example in examples]
-    return "\n".join([*lines, "", "exit codes: 0 done, 1 refused or failed"])
+    return "\n".join([*lines, "", DONE])
 
 
 def lab_of(args: argparse.Namespace) -> Cluster:

@@ -11,7 +11,9 @@ transaction: the only tombstone there was is that of the later delete.  What it 
 an older delete, its own region's or one that its region had applied.  In both cases it counts as
 written over the newest delete that it can have seen.
 
-A row that came and went beneath a newer version of its own region was deleted on purpose.
+A row that came and went beneath a newer version of its own region was deleted on purpose, and so
+was one whose key its region inserted anew, also when the insert is dated below the delete: it took
+the time before it waited for the delete's lock.
 
 An upsert over nothing that follows an upsert of its own region is a row whose partial image did
 not say what it replaced: a region's own writes of a key see one another.
@@ -59,17 +61,25 @@ def lost_writes(
                 oldest_known = max(oldest_known, base, _published_before(at, by_stamp.values()))
             else:
                 later.append(before)
-    every = by_stamp.values()
-    beneath = [
-        each for each in every if each.removed and _published_before(each, every) > each.stamp
-    ]
-    deleted = _line(by_stamp, beneath)
+    accounted = seen | _line(by_stamp, _beneath(by_stamp.values()))
     writes = [
         entry
         for stamp, entry in by_stamp.items()
-        if stamp > oldest_known and stamp not in seen | deleted and not entry.removed
+        if stamp > oldest_known and stamp not in accounted and not entry.removed
     ]
     return Lost(writes, oldest_known != ZERO)
+
+
+def _beneath(entries: Iterable[Published]) -> list[Published]:
+    """The deletes beneath a newer version that their region had published before."""
+    newest: dict[str, Stamp] = {}
+    found: list[Published] = []
+    for each in entries:
+        before = newest.get(each.region, ZERO)
+        if each.removed and before > each.stamp:
+            found.append(each)
+        newest[each.region] = max(before, each.stamp)
+    return found
 
 
 def _bases(entry: Published, by_stamp: Mapping[Stamp, Published], limit: int) -> set[Stamp]:
@@ -78,6 +88,7 @@ def _bases(entry: Published, by_stamp: Mapping[Stamp, Published], limit: int) ->
     found = {entry.base}
     if entry.base == ZERO or (replaced is not None and replaced.removed):
         found.add(_forgotten(entry, by_stamp.values(), limit))
+        found.add(_waited_for(entry, by_stamp.values()))
     if entry.base == ZERO and not entry.removed:
         found.add(_stood(entry, by_stamp.values()))
     return found - {ZERO}
@@ -148,6 +159,23 @@ def _stood(entry: Published, entries: Collection[Published]) -> Stamp:
     if any(each.removed and former.stamp < each.stamp < entry.stamp for each in entries):
         return ZERO  # perhaps an insert: it had to name the delete
     return former.stamp
+
+
+def _waited_for(entry: Published, entries: Iterable[Published]) -> Stamp:
+    """The newest delete of its own region before an insert that is dated below it; or ZERO.
+
+    An insert takes the time, and then waits for the lock of a delete that is dated later.
+    """
+    if entry.removed:
+        return ZERO
+    return max(
+        (
+            each.stamp
+            for each in entries
+            if each.removed and each.region == entry.region and each.seq < entry.seq
+        ),
+        default=ZERO,
+    )
 
 
 def _forgotten(entry: Published, entries: Collection[Published], limit: int) -> Stamp:

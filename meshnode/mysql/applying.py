@@ -114,7 +114,7 @@ class ApplyingStatements:
             try:
                 await self.session.query(binlog_statement(events))
             except RowError as error:
-                if error.code == 1062:
+                if error.duplicate:
                     raise Replan(f"a tombstone appeared meanwhile: {error.what}") from error
                 raise
 

@@ -9,12 +9,13 @@ from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.control import Login
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.maps import TableMaps
+from meshnode.mysql.memberrow import JOINED, MEMBER, joined_of, member_of
 from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.notices import Notices
 from meshnode.mysql.records import text
 from meshnode.mysql.session import Session
 from meshnode.mysql.stream import open_stream
-from meshnode.store.values import Decisions, History, Joined, Log, Member, Tail
+from meshnode.store.values import Decisions, History, Log, Member
 from meshnode.topology import Region
 
 
@@ -37,18 +38,13 @@ class ClaimingSession(MenderSession):
 
     async def member(self) -> Member:
         """The member row; Refused when the region was never initialised."""
-        rows = await self.session.query(
-            "SELECT mesh, region, incarnation, epoch, HEX(tail_position), tail_seq,"
-            " tail_gtids, tail_frontier, tail_epoch FROM meshnode.member"
-        )
+        rows = await self.session.query(MEMBER)
         if not rows:
             raise Refused(
                 f"{self.server} has no row in meshnode.member",
                 "run `meshnode init` for this region",
             )
-        mesh, region, incarnation, epoch, position, seq, gtids, *rest = rows[0]
-        tail = Tail(bytes.fromhex(str(position or "")), seq, str(gtids), *rest)
-        return Member(str(mesh), region, incarnation, epoch, tail)
+        return member_of(rows[0])
 
     async def end_others(self) -> None:
         """Kill the account's other sessions; one may end by itself in between."""
@@ -86,13 +82,8 @@ class ClaimingSession(MenderSession):
             f" WHERE origin = {self.own} AND seq = 0 AND state IN ('skipped', 'closed')"
             " ORDER BY tx_id"
         )
-        joined = await self.session.query(
-            "SELECT schema_name, table_name, since_gtids FROM meshnode.tables"
-            " WHERE state = 'active' ORDER BY schema_name, table_name"
-        )
-        return Decisions(
-            [Joined(*map(str, row)) for row in joined], [str(tx_id) for (tx_id,) in skipped]
-        )
+        joined = joined_of(await self.session.query(JOINED))
+        return Decisions(joined, [str(tx_id) for (tx_id,) in skipped])
 
     async def history(self) -> History:
         """What the server has executed and purged."""

@@ -1,6 +1,6 @@
 """Which table a row event belongs to, and what that table is to the mesh.
 
-A table map's content is parsed and its scanner compiled once; the same content
+A table map's definition is parsed and its scanner compiled once; the same definition
 under another id is the same table.  A table counts as replicated from where its
 row in ``meshnode.tables`` stands in the binlog, not from when somebody read the
 topology.
@@ -12,7 +12,7 @@ from enum import Enum
 
 from msgspec.structs import replace
 
-from meshnode.core.change import Table
+from meshnode.core.change import Table, definition_of
 from meshnode.core.shape import Shape
 from meshnode.errors import Halt
 from meshnode.mysql.bodies import Rows
@@ -152,15 +152,16 @@ class TableMaps:
         self.active = {digest(schema, name): (schema, name) for schema, name in active}
         self.known: dict[str, Table] = {}
         self._by_id: dict[bytes, Mapped] = {}
-        self._by_content: dict[bytes, Mapped] = {}
+        self._by_definition: dict[bytes, Mapped] = {}
 
     def define(self, event: bytes, at: int, end: int) -> None:
         """Take a TABLE_MAP event whose body is ``event[at:end]``."""
         number = event[at : at + _ID]
-        content = event[at + _ID : end]
-        mapped = self._by_content.get(content)
+        body = event[at:end]
+        definition = definition_of(body)
+        mapped = self._by_definition.get(definition)
         if mapped is None:
-            mapped = self._by_content[content] = self._make(event[at:end])
+            mapped = self._by_definition[definition] = self._make(body)
         if self._by_id.get(number) is not mapped:
             self._by_id[number] = mapped
             if mapped.table is not None:
@@ -204,9 +205,9 @@ class TableMaps:
         for row in after:
             if row["state"] == "active":
                 self.active[row["digest"]] = (row["schema_name"], row["table_name"])
-        self._by_content = {
-            content: mapped
-            for content, mapped in self._by_content.items()
+        self._by_definition = {
+            definition: mapped
+            for definition, mapped in self._by_definition.items()
             if mapped.schema == MESH_SCHEMA
         }
         self._by_id = {

@@ -17,9 +17,8 @@ import orjson
 
 from meshnode.core.change import Marker, Mended
 from meshnode.core.mend import LateTombstone, Lift
-from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.mysql.records import ConflictRow, key_json, portions, raw, text
+from meshnode.mysql.records import portions, raw, text
 from meshnode.mysql.rowvalues import row_values
 from meshnode.mysql.session import Session
 
@@ -112,26 +111,6 @@ def put_late(late: LateTombstone) -> str:
         f"{late.stamp.origin},0,0,{LATE},NULL,UTC_TIMESTAMP(6)) AS late ON DUPLICATE KEY UPDATE"
         " seen_ts = GREATEST(mend.seen_ts, late.seen_ts), at = late.at"
     )
-
-
-def overtaken(lift: Lift, over: Stamp, charsets: Mapping[int, str], own: int) -> ConflictRow:
-    """The record of a version that was not published before ``over`` came."""
-    shape = lift.table.shape
-    return ConflictRow(
-        shape, key_json(shape, lift.key, charsets), Kind.OVERTAKEN, "certain",
-        f"changed again before it could be published: {lift.reason}", over, lift.seen or ZERO,
-        "NULL", text(shown(lift, charsets)), own, 0, "",
-    )  # fmt: skip
-
-
-def replaced(entry: HeldRow, lift: Lift, charsets: Mapping[int, str], own: int) -> ConflictRow:
-    """The record of a version that waits no longer, because ``lift`` is about a later one."""
-    shape = lift.table.shape
-    return ConflictRow(
-        shape, key_json(shape, lift.key, charsets), Kind.OVERTAKEN, "certain",
-        "changed again while it waited for a lock", lift.seen or ZERO, entry.seen or ZERO,
-        "NULL", text(entry.image), own, 0, "",
-    )  # fmt: skip
 
 
 def take_out(lifts: Iterable[Lift]) -> str:

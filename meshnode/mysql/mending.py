@@ -22,7 +22,7 @@ from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.plan import Form, Step
 from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.errors import Busy, Halt
+from meshnode.errors import Busy, Halt, RowError
 from meshnode.faultpoints import fault
 from meshnode.mysql import mend_rows
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
@@ -286,10 +286,24 @@ class MendingStatements:
         return present
 
     def _overtaken(self, lift: Lift, over: Stamp) -> ConflictRow:
-        return mend_rows.overtaken(lift, over, self.charsets, self.own)
+        """The record of a version that was not published before ``over`` came."""
+        why = f"changed again before it could be published: {lift.reason}"
+        shown = mend_rows.shown(lift, self.charsets)
+        return self._record(lift, why, over, lift.seen, shown)
 
     def _replaced(self, entry: HeldRow, lift: Lift) -> ConflictRow:
-        return mend_rows.replaced(entry, lift, self.charsets, self.own)
+        """The record of a version that waits no longer, because ``lift`` is about a later one."""
+        why = "changed again while it waited for a lock"
+        return self._record(lift, why, lift.seen or ZERO, entry.seen, entry.image)
+
+    def _record(
+        self, lift: Lift, why: str, winner: Stamp, loser: Stamp | None, image: str | None
+    ) -> ConflictRow:
+        shape = lift.table.shape
+        return ConflictRow(
+            shape, key_json(shape, lift.key, self.charsets), Kind.OVERTAKEN, "certain", why,
+            winner, loser or ZERO, "NULL", text(image), self.own, 0, "",
+        )  # fmt: skip
 
     async def hold_late(self, late: LateTombstone) -> None:
         """Leave a late tombstone that met a lock to ``meshnode.mend``."""
@@ -347,7 +361,13 @@ class MendingStatements:
             ]
             if raises:
                 events = TombstoneMap(table.shape).raise_events(raises, 1)
-                await self.session.query(binlog_statement(events))
+                try:
+                    await self.session.query(binlog_statement(events))
+                except RowError as error:
+                    if not error.duplicate:
+                        raise
+                    # Written by a client's delete since the look; the next one sees it.
+                    raise Busy(f"a tombstone appeared meanwhile: {error.what}") from error
             rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
             below = [
                 (at, row)

@@ -322,9 +322,8 @@ def require_asserted(server: str, values: Mapping[str, object]) -> None:
             continue
         remedy = f"take {variable} out of @@GLOBAL.init_connect"
         if variable not in _SESSION_ONLY:
-            remedy = f"SET PERSIST {variable} = '{wanted}', and {remedy} if it is there"
-            if wanted.isdecimal():
-                remedy = remedy.replace(f"'{wanted}'", wanted)
+            literal = wanted if wanted.isdecimal() else f"'{wanted}'"
+            remedy = f"SET PERSIST {variable} = {literal}, and {remedy} if it is there"
         raise Refused(f"{server}: session variable {variable} is {found!r}, not {wanted!r}", remedy)
 
 

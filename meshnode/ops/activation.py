@@ -34,8 +34,8 @@ Name = tuple[str, str]
 _TABLES = quoted_table(MESH_SCHEMA, "tables")
 
 
-async def is_undated(connection: Control, name: Name) -> bool:
-    """Whether the table is not active yet, or its activation was broken off.
+async def dated(connection: Control) -> set[Name]:
+    """The tables whose activation is complete: active, and dated.
 
     What an older release has activated keeps the date that it got then.
     """
@@ -46,11 +46,10 @@ async def is_undated(connection: Control, name: Name) -> bool:
     )
     columns = {row[0] for row in rows}
     if not columns:
-        return True
-    dated = f"since_us <> {bookkeeping.UNDATED}" if "since_us" in columns else "TRUE"
-    return not await connection.rows(
-        f"SELECT 1 FROM {_TABLES} WHERE digest = %s AND {dated}", (digest(*name),)
-    )
+        return set()
+    where = f" WHERE since_us <> {bookkeeping.UNDATED}" if "since_us" in columns else ""
+    rows = await connection.rows(f"SELECT schema_name, table_name FROM {_TABLES}{where}")
+    return {(schema, name) for schema, name in rows}
 
 
 async def date(

@@ -18,32 +18,26 @@ from meshnode.buses import bare_bus
 from meshnode.core.gtid import GtidSet
 from meshnode.core.wire import Sender
 from meshnode.errors import Halt, MeshError
-from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
+from meshnode.mysql.memberrow import JOINED, MEMBER, joined_of, member_of
 from meshnode.ops.checks import Context, Finding, Level, check
 from meshnode.ops.doctor_bus import ANSWER_SECONDS
-from meshnode.store.values import History, Joined, Member, Tail
+from meshnode.store.values import History, Member
 
 _TAIL = ("tail_position", "tail_seq", "tail_gtids", "tail_frontier", "tail_epoch")
-_READ = (
-    "SELECT mesh, region, incarnation, epoch, HEX(tail_position), tail_seq, tail_gtids,"
-    f" tail_frontier, tail_epoch FROM {quoted_table(MESH_SCHEMA, 'member')}"
-)
 
 
 @check("published-history", "the server has what it has published, and the log of the rest")
 async def published_history(context: Context) -> list[Finding]:
     if not set(_TAIL) <= set(context.bookkeeping.get("member", ())):
         return []  # the check of the bookkeeping says so
-    row = await context.control.row(_READ)
+    row = await context.control.row(MEMBER)
     if row is None:
         return []
-    mesh, region, incarnation, epoch, position, seq, gtids, *rest = row
-    tail = Tail(bytes.fromhex(str(position or "")), int(seq), str(gtids or ""), *map(int, rest))
-    member = Member(str(mesh), int(region), int(incarnation), int(epoch), tail)
+    member = member_of(row)
     # Purged before the end of the topic is looked for, executed after it: a node may be running.
     purged = _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
     found: list[Finding] = []
-    published = tail.gtids
+    published = member.tail.gtids
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             published = await _published(context, member)
@@ -63,7 +57,8 @@ async def published_history(context: Context) -> list[Finding]:
     executed = _set(await context.control.value("SELECT @@GLOBAL.gtid_executed"))
     start = GtidSet(published)
     if not published:
-        start = first_position(History(str(executed), ""), await _joined(context))
+        joined = joined_of(await context.control.rows(JOINED))
+        start = first_position(History(str(executed), ""), joined)
     return [*found, *history(context.region.name, start, executed, purged)]
 
 
@@ -85,14 +80,6 @@ async def _published(context: Context, member: Member) -> str:
     finally:
         await bus.close()
     return ledger.resume
-
-
-async def _joined(context: Context) -> list[Joined]:
-    rows = await context.control.rows(
-        f"SELECT schema_name, table_name, since_gtids FROM {quoted_table(MESH_SCHEMA, 'tables')}"
-        " WHERE state = 'active'"
-    )
-    return [Joined(*map(str, row)) for row in rows]
 
 
 def _set(value: object) -> GtidSet:

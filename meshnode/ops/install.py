@@ -119,8 +119,9 @@ async def init(
                 await work.run(
                     site, await install_steps.triggers(site.control, site.region.id, *name)
                 )
+        dated = {site.name: await activation.dated(site.control) for site in sites}
         for name in tables:
-            fresh = [site for site in sites if await activation.is_undated(site.control, name)]
+            fresh = [site for site in sites if name not in dated[site.name]]
             for site in sites:
                 await work.run(site, await install_steps.activation(site.control, *name))
             await activation.date(sites, fresh, name, work.run, report, dry_run=dry_run)

@@ -1,5 +1,6 @@
 """What every store promises the mender (see `meshnode/store/port.py`)."""
 
+from meanwhile import after_next_look
 from store_harness import OWN, TABLE, Region_, applied, claiming, resolving
 from store_works import NEW, NEWER, OLD, at, delete, insert, lift
 from virtual.rows import ZERO, Stamp, wire_key
@@ -102,6 +103,19 @@ async def test_a_locked_late_tombstone_is_given_back(region: Region_) -> None:
         assert await mender.held() == {}, "it waits for the resolver, and is no lift"
         await client.rollback()
         assert await mender.bury([late], region.format) == []
+
+
+async def test_a_tombstone_that_a_client_writes_meanwhile_is_no_error(region: Region_) -> None:
+    """A client's delete between the mender's look, that found no tombstone, and its write."""
+    await applied(region, insert(1))
+    client = await region.client()
+    late = LateTombstone(TABLE, wire_key(1), Stamp(2500, OWN))
+    async with claiming(region) as mender:
+        with after_next_look(region, lambda: client.delete(1)):
+            assert await mender.bury([late], region.format) == []
+    found = await region.standing(1)
+    assert found.row is None and found.tomb is not None
+    assert found.tomb > late.stamp, "that of the delete"
 
 
 async def test_a_table_is_known_by_its_digest(region: Region_) -> None:

@@ -15,7 +15,7 @@ from meshnode.core.stamp import ZERO, Stamp, lifted
 
 from .actor import Actor
 from .clockwork import Steps
-from .database import LATE, LOCKING, MEND, RowError, Tx
+from .database import LATE, LOCKING, MEND, Locked, Tx
 from .journal import Loser
 from .table import key_of
 
@@ -97,7 +97,7 @@ class Mending(Actor):
                 yield from self.take(tx, ~key)
                 if key not in known and ~key in database.records:
                     self.counts["late tombstone met another"] += 1
-                    raise RowError(1062)
+                    raise Locked
                 database.bury(tx, key, stamp)
 
     def look_below(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:

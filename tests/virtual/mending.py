@@ -13,7 +13,7 @@ from meshnode.core.change import Marker, Mended, NetKey, Table
 from meshnode.core.lifting import Judge
 from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.errors import Busy
+from meshnode.errors import Busy, RowError
 
 from .applying import Conflicted
 from .database import Name, Row, Transaction, row_name, tomb_name
@@ -187,8 +187,12 @@ class MemoryMending(MemorySession):
         database = self.database
         at = late.table, late.table.fold(late.key)
         known = await database.read(tx, tomb_name(at), True, None)
+        await self.store.wire.between()
         if known is None:
-            await database.insert(tx, tomb_name(at), late.stamp)
+            try:
+                await database.insert(tx, tomb_name(at), late.stamp)
+            except RowError as error:
+                raise Busy(f"a tombstone appeared meanwhile: {error.what}") from error
         elif known < late.stamp:
             await database.update(tx, tomb_name(at), late.stamp)
         await self.store.wire.between()

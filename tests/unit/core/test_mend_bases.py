@@ -1,5 +1,7 @@
 """Which version a lift or a published change says it has replaced."""
 
+from dataclasses import replace
+
 import pytest
 from core_values import PEER, at, delete, transaction, update, wire_key, write
 from judged import K, T, examine, publish, s, summary
@@ -63,6 +65,13 @@ def test_the_newest_deletes_are_remembered_and_no_more():
     for number in (1, 2, 1, 3):
         removed.note(at(T, number), s(number * 10))
     assert [removed.of(at(T, number)) for number in (1, 2, 3)] == [s(10), None, s(30)]
+
+
+def test_a_delete_is_remembered_across_forms_of_its_table():
+    """The table was changed between the delete and the insert."""
+    removed = Removed()
+    publish(examine(transaction(delete(T, (1, s(10))), tombs=((1, s(20)),))), removed=removed)
+    assert removed.of((replace(T), at(T, 1)[1])) == s(20)
 
 
 def test_the_base_of_a_delete_is_never_above_it():

@@ -68,6 +68,17 @@ def test_a_row_that_came_and_went_beneath_a_newer_tombstone_is_not_lost():
     assert losers([first, gone, came, last]) == ([3], False)
 
 
+def test_an_insert_dated_below_the_delete_that_it_waited_for_follows_it():
+    first = version(1, 1)
+    gone = version(5, 1, first.stamp, removed=True)
+    insert = version(4, 1)._replace(seq=6)
+    last = version(9, 1, insert.stamp, removed=True)
+    assert losers([first, gone, insert, last]) == ([], False)
+    # Another region's insert need not have seen it.
+    other = version(4, 2)._replace(seq=6)
+    assert losers([first, gone, other, version(9, 2, other.stamp)]) == ([1], False)
+
+
 def test_an_insert_follows_the_delete_that_it_names_besides_the_one_that_it_may_have_seen():
     first, second = version(1, 1), version(1, 2)
     named = version(2, 1, first.stamp, removed=True)

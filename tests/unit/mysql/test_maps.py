@@ -1,8 +1,18 @@
-"""Which replicated table a statement names."""
+"""Which table an event, or a statement, is about."""
 
 import pytest
 
+from meshnode.core.shape import Column, FieldType
+from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.maps import TableMaps
+
+COLUMNS = (
+    Column("id", FieldType.LONG, nullable=False),
+    Column("_mesh_ts", FieldType.LONGLONG, nullable=False),
+    Column("_mesh_origin", FieldType.TINY, nullable=False),
+)
+BIT_LENGTHS, FOREIGN_KEY = 1, 2
+"""Flags of a table map; the second one is there when a foreign key's check opened the table."""
 
 
 @pytest.mark.parametrize(
@@ -22,3 +32,17 @@ def test_a_name_is_found_as_the_server_compares_it(names, exact, any_case):
     active = [("shop", "orders")]
     assert TableMaps(active, {}).replicates(names) == exact
     assert TableMaps(active, {}, any_case=True).replicates(names) == any_case
+
+
+def test_a_table_is_one_whatever_its_id_and_the_flags_of_the_event():
+    """A delete by a cascade comes with other flags than the insert of the row."""
+    maps = TableMaps([("shop", "orders")], {})
+    found = []
+    for number, flags in ((7, BIT_LENGTHS), (7, BIT_LENGTHS | FOREIGN_KEY), (8, BIT_LENGTHS)):
+        body = build_table_map(number, "shop", "orders", COLUMNS, (0,), flags)
+        maps.define(body, 0, len(body))
+        found.append(maps.get(body[:6]).table)
+    assert found[0] is not None and found[0] is found[1] is found[2]
+    wider = build_table_map(7, "shop", "orders", (*COLUMNS, Column("n", FieldType.LONG)), (0,))
+    maps.define(wider, 0, len(wider))
+    assert maps.get(wider[:6]).table is not found[0]

@@ -1,0 +1,37 @@
+"""What a region says of itself and of its tables, read by its node and by ``doctor``."""
+
+from collections.abc import Sequence
+
+from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
+from meshnode.store.values import Joined, Member, Tail
+
+MEMBER = (
+    "SELECT mesh, region, incarnation, epoch, HEX(tail_position), tail_seq, tail_gtids,"
+    f" tail_frontier, tail_epoch FROM {quoted_table(MESH_SCHEMA, 'member')}"
+)
+"""One row or none, for :func:`member_of`."""
+
+JOINED = (
+    f"SELECT schema_name, table_name, since_gtids FROM {quoted_table(MESH_SCHEMA, 'tables')}"
+    " WHERE state = 'active' ORDER BY schema_name, table_name"
+)
+"""The active tables, for :func:`joined_of`."""
+
+
+def member_of(row: Sequence[object]) -> Member:
+    """The member row."""
+    mesh, region, incarnation, epoch, position, seq, gtids, frontier, tail_epoch = row
+    tail = Tail(
+        bytes.fromhex(str(position or "")), _whole(seq), str(gtids or ""), _whole(frontier),
+        _whole(tail_epoch),
+    )  # fmt: skip
+    return Member(str(mesh), _whole(region), _whole(incarnation), _whole(epoch), tail)
+
+
+def joined_of(rows: Sequence[Sequence[object]]) -> list[Joined]:
+    """The active tables, by name."""
+    return [Joined(*map(str, row)) for row in rows]
+
+
+def _whole(value: object) -> int:
+    return int(str(value))
