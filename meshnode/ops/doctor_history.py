@@ -41,25 +41,31 @@ async def published_history(context: Context) -> list[Finding]:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             published = await _published(context, member)
-    except Halt as error:
-        found = [
-            context.finding(
-                "published-history",
-                Level.WARN,
-                f"topic of {context.region.name}",
-                f"{error.what}: the node's tailer will halt",
-                error.remedy,
-            )
-        ]
+    except (MeshError, TimeoutError) as error:
+        found = _unread(context, error)
         purged = GtidSet()
-    except (MeshError, TimeoutError):
-        purged = GtidSet()  # the check of the bus says why
     executed = _set(await context.control.value("SELECT @@GLOBAL.gtid_executed"))
     start = GtidSet(published)
     if not published:
         joined = joined_of(await context.control.rows(JOINED))
         start = first_position(History(str(executed), ""), joined)
     return [*found, *history(context.region.name, start, executed, purged)]
+
+
+def _unread(context: Context, error: MeshError | TimeoutError) -> list[Finding]:
+    """What to say of the topic where it cannot be read; why the bus is away, its own check says."""
+    if isinstance(error, Halt):
+        finding, remedy = f"{error.what}: the node's tailer will halt", error.remedy
+    elif isinstance(error, TimeoutError):
+        finding = (
+            f"its end was not read within {ANSWER_SECONDS:g} s: whether transactions were purged"
+            " that are not published is not known"
+        )
+        remedy = "run doctor again when the bus is less busy"
+    else:
+        return []
+    topic = f"topic of {context.region.name}"
+    return [context.finding("published-history", Level.WARN, topic, finding, remedy)]
 
 
 async def _published(context: Context, member: Member) -> str:

@@ -1,5 +1,7 @@
 """The doctor compares the server's past with the end of the region's own topic, running or not."""
 
+import asyncio
+
 from healthy import faults
 from mesh import Mesh
 from steps import running, until, waits
@@ -62,3 +64,16 @@ async def test_what_is_purged_and_not_published_is_found_before_the_node_halts(
             return await one.value("SELECT COUNT(*) FROM app.t WHERE id = 3")
 
         await until(arrived, "the row of the peer")
+
+
+async def test_a_topic_that_is_not_read_in_time_is_named(servers, tmp_path, monkeypatch) -> None:
+    async def forever(*_: object) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    monkeypatch.setattr("meshnode.ops.doctor_history.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("meshnode.ops.doctor_history._published", forever)
+    async with running(servers, tmp_path) as mesh:
+        (found,) = await past(mesh)
+        assert (found.level, found.subject) == (Level.WARN, "topic of one")
+        assert "not read within 0.05 s" in found.finding
