@@ -299,11 +299,9 @@ async def replay_letters(args: argparse.Namespace) -> int:
         print(f"{region} {number}: closed")
     for number, note in found.reopened.items():
         print(f"{region} {number}: open again: {note}")
-    if found.waiting:
-        print(
-            f"{region} {', '.join(map(str, found.waiting))}: still waiting for the node of {region}"
-            " (does it run? see `meshnode status`)"
-        )
+    for number, note in found.waiting.items():
+        why = note or "the node has not come to it (does it run? see `meshnode status`)"
+        print(f"{region} {number}: still waiting: {why}")
     if args.all and done and not found.closed:
         print(f"{region}: no open dead letters")
     return 0 if done else 1

@@ -66,11 +66,14 @@ class Letter(msgspec.Struct):
 
 
 class Replayed(msgspec.Struct):
-    """What became of letters that were asked to be replayed: states by id, and notes."""
+    """What became of letters that were asked to be replayed: states by id, and notes.
+
+    The note of one that waits is empty until the node has tried.
+    """
 
     closed: list[int] = []
     reopened: dict[int, str] = {}
-    waiting: list[int] = []
+    waiting: dict[int, str] = {}
 
 
 async def listed(
@@ -133,7 +136,7 @@ async def replay(
             rows = await connection.rows(
                 f"SELECT id, state, note FROM meshnode.dead_letter WHERE id IN ({among})"
             )
-            waiting = [int(each) for each, state, _ in rows if state == "replay"]
+            waiting = {int(each): note for each, state, note in rows if state == "replay"}
             if not waiting or time.monotonic() >= end:
                 return Replayed(
                     closed=[int(each) for each, state, _ in rows if state == "closed"],

@@ -143,8 +143,12 @@ async def test_replay_asks_the_node_and_says_what_became_of_it(servers, stack, o
     await node
     assert f"one {one}: closed" in said
     assert f"one {two}: open again: check violated" in said
-    said = await run("dead-letters", "replay", str(two), "--region", "one", "--wait", "0", code=1)
-    assert "still waiting for the node of one" in said
+    again = ("dead-letters", "replay", str(two), "--region", "one", "--wait", "0")
+    assert f"one {two}: still waiting: the node has not come to it" in await run(*again, code=1)
+    await regions.sql[0].execute(
+        "UPDATE meshnode.dead_letter SET note = 'a column is missing' WHERE id = %s", (two,)
+    )
+    assert f"one {two}: still waiting: a column is missing" in await run(*again, code=1)
     refused = ("dead-letters", "replay", "--region", "one")
     assert "closed already" in await run(*refused, str(closed), code=1)
     assert "nothing to replay" in await run(*refused, str(skipped), code=1)
