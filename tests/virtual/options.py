@@ -9,7 +9,8 @@ class Options:
     """What a seed allows; chances are shares of steps, messages or statements.
 
     ``refused``: of the versions of others that cannot stand in a region; ``idle``: of the long
-    transactions that stay open for longer than an applier waits.
+    transactions that stay open for longer than an applier waits.  ``clock_steps``: seconds by which
+    a server's clock jumps at most, forth or back, again and again.
     """
 
     regions: int = 2
@@ -30,6 +31,7 @@ class Options:
     delete_share: float = 0.3
     refused: float = 0.0
     idle: float = 0.0
+    clock_steps: float = 0.0
 
 
 def options_of(source: random.Random) -> Options:
@@ -57,4 +59,5 @@ def options_of(source: random.Random) -> Options:
         delete_share=source.choice((0.1, 0.3, 0.6)),
         refused=maybe(0.2, 0.3),
         idle=maybe(0.05, 0.3),
+        clock_steps=maybe(source.choice((0.05, 2.0, 20.0)), 0.3),
     )

@@ -74,7 +74,8 @@ def test_seeds() -> None:
         for seed, (problems, counts) in zip(seeds, pool.map(outcome, seeds, chunksize=4)):
             assert not problems, f"seed {seed} ({KEPT.get(seed, 'new')}): {problems}"
             happened.update(counts)
-    for what in ("kills", "cancels", "twins", "cuts", "clients disturbed", "parked", "set aside"):
+    disturbed = ("kills", "cancels", "twins", "cuts", "clock steps", "clients disturbed")
+    for what in (*disturbed, "parked", "set aside"):
         assert happened[what] >= 5, f"{what}: {happened}"
     assert happened["fenced"], happened
 

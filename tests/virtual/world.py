@@ -48,13 +48,17 @@ class Errors(logging.Handler):
 
 @dataclass
 class Place:
-    """One region: its database, and the process that is the newest of its nodes."""
+    """One region: its database, and the process that is the newest of its nodes.
+
+    ``skew``: microseconds that its server's clock is ahead.
+    """
 
     number: int
     database: Database
     store: MemoryStore
     wire: RoughWire
     link: RoughLink
+    skew: int
     node: VirtualNode | None = None
     process: Process | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,6 +112,8 @@ class World:
                     group.create_task(self._client(place))
             if options.cuts:
                 group.create_task(self._cut())
+            if options.clock_steps:
+                group.create_task(self._step_clocks())
         self.faulty = False
         for place in self.places:
             place.wire.loss = place.link.loss = 0.0
@@ -130,7 +136,7 @@ class World:
     def _place(self, number: int) -> Place:
         options, source = self.options, self.random
         skew = round(source.uniform(-options.skew, options.skew) * 1e6)
-        database = Database(lambda: wall_us(self.loop) + skew)
+        database = Database(lambda: wall_us(self.loop) + place.skew)
         database.tables[TABLE.digest] = TABLE
         peers = [peer for peer in range(1, options.regions + 1) if peer != number]
         install(database, number, peers)
@@ -138,7 +144,8 @@ class World:
         wire = RoughWire(source, options.wire_lag, options.lost_answers)
         link = RoughLink(source, options.bus_lag, options.lost_messages)
         store = MemoryStore(NAMES[number - 1], database, wire)
-        return Place(number, database, store, wire, link)
+        place = Place(number, database, store, wire, link, skew)
+        return place
 
     def _refuse(self, number: int, image: bytes) -> int:
         """MySQL's number if a constraint of region ``number`` refuses a version of another one."""
@@ -223,6 +230,15 @@ class World:
             self.count("cuts")
             await asyncio.sleep(self.random.uniform(0.2, 2.0))
             place.link.cut = set()
+
+    async def _step_clocks(self) -> None:
+        """Let servers' clocks jump."""
+        until = self.loop.time() + self.options.seconds
+        while self.loop.time() < until:
+            await asyncio.sleep(self.random.uniform(0.2, 2.0))
+            step = self.random.uniform(-self.options.clock_steps, self.options.clock_steps)
+            self.random.choice(self.places).skew += round(step * 1e6)
+            self.count("clock steps")
 
     # Clients
 
