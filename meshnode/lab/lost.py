@@ -9,7 +9,8 @@ tells which deletes may have been forgotten.  An insert says the same, or names 
 of its own region, when its key was deleted again before its node came to look, be it in the same
 transaction: the only tombstone there was is that of the later delete.  What it replaced is then
 an older delete, its own region's or one that its region had applied.  In both cases it counts as
-written over the newest delete that it can have seen.
+written over the newest delete that it can have seen.  So does one that names its own region's
+delete, which a node remembers, where another one's later tombstone may have been collected.
 
 A row that came and went beneath a newer version of its own region was deleted on purpose, and so
 was one whose key its region inserted anew, also when the insert is dated below the delete: it took
@@ -87,7 +88,9 @@ def _bases(entry: Published, by_stamp: Mapping[Stamp, Published], limit: int) ->
     replaced = by_stamp.get(entry.base)
     found = {entry.base}
     if entry.base == ZERO or (replaced is not None and replaced.removed):
-        found.add(_forgotten(entry, by_stamp.values(), limit))
+        # Its own region's deletes are named from memory, also where the tombstone has gone.
+        is_read = replaced is not None and replaced.region != entry.region
+        found.add(_forgotten(entry, by_stamp.values(), limit, is_read))
         found.add(_waited_for(entry, by_stamp.values()))
     if entry.base == ZERO and not entry.removed:
         found.add(_stood(entry, by_stamp.values()))
@@ -178,14 +181,18 @@ def _waited_for(entry: Published, entries: Iterable[Published]) -> Stamp:
     )
 
 
-def _forgotten(entry: Published, entries: Collection[Published], limit: int) -> Stamp:
-    """The newest delete that may have been collected, or overwritten, before anyone looked."""
+def _forgotten(
+    entry: Published, entries: Collection[Published], limit: int, is_read: bool
+) -> Stamp:
+    """The newest delete that may have been collected, or overwritten, before anyone looked.
+
+    ``is_read``: the delete that ``entry`` names can only come from its tombstone, which was there.
+    """
     mine = [each for each in entries if each.removed and each.region == entry.region]
     overwritten = entry.removed or any(
         each.seq >= entry.seq and each.stamp > entry.stamp for each in mine
     )
-    if entry.base != ZERO and not overwritten:
-        # Its node has seen the tombstone that it names.
+    if is_read and not overwritten:
         return ZERO
     return max(
         (

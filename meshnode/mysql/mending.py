@@ -10,9 +10,8 @@ tells the tailer what the lifted row had replaced.  The stamp is written with a
 trigger fires, and no other column is touched.
 """
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from meshnode import limits
@@ -22,11 +21,12 @@ from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.plan import Form, Step
 from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.errors import Busy, Halt, RowError
+from meshnode.errors import Halt, RowError
 from meshnode.faultpoints import fault
 from meshnode.mysql import mend_rows
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
 from meshnode.mysql.builders import binlog_statement
+from meshnode.mysql.halving import halve
 from meshnode.mysql.images import local_images
 from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, FOR_UPDATE_NOWAIT, Lookup, read_stamps
@@ -37,41 +37,8 @@ from meshnode.mysql.session import Session, names_no_table
 CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 """The server's time in microseconds since 1970, as the triggers' clock counts it."""
 
-PATIENCE_SECONDS = (0.002, 0.005, 0.015, 0.04)
-"""Pauses before a locked key is tried again; after the last one it is held back."""
-
-
-async def halve(entries: Sequence, work: Callable[[Sequence], Awaitable[None]], size: int) -> list:
-    """Run ``work`` on chunks of ``size``, halving those that meet a lock; the locked ones.
-
-    Most locks are those of a client that is about to commit, so what is locked
-    is tried again a few times within a tenth of a second.
-    """
-    locked = await _halve_once(entries, work, size)
-    for pause in PATIENCE_SECONDS:
-        if not locked:
-            break
-        await asyncio.sleep(pause)
-        locked = await _halve_once(locked, work, size)
-    return locked
-
-
-async def _halve_once(
-    entries: Sequence, work: Callable[[Sequence], Awaitable[None]], size: int
-) -> list:
-    locked: list = []
-    todo = [entries[at : at + size] for at in range(0, len(entries), size)]
-    while todo:
-        chunk = todo.pop(0)
-        try:
-            await work(chunk)
-        except Busy:
-            if len(chunk) == 1:
-                locked.append(chunk[0])
-            else:
-                middle = len(chunk) // 2
-                todo[:0] = [chunk[:middle], chunk[middle:]]
-    return locked
+LOOKS = 3
+"""How often one looks whether a tombstone is there, if a client's delete writes it meanwhile."""
 
 
 def _greatest(late: Iterable[LateTombstone]) -> dict[Table, dict[NetKey, LateTombstone]]:
@@ -337,8 +304,14 @@ class MendingStatements:
         await set_format(self.session, fde)
 
         async def work(chunk: Sequence[LateTombstone]) -> None:
-            async with self.session.transaction():
-                await self._bury(chunk)
+            for looks in range(LOOKS, 0, -1):
+                try:
+                    async with self.session.transaction():
+                        await self._bury(chunk)
+                    return
+                except RowError as error:
+                    if not error.duplicate or looks == 1:
+                        raise
 
         return await halve(late, work, limits.MEND_ROWS)
 
@@ -361,13 +334,7 @@ class MendingStatements:
             ]
             if raises:
                 events = TombstoneMap(table.shape).raise_events(raises, 1)
-                try:
-                    await self.session.query(binlog_statement(events))
-                except RowError as error:
-                    if not error.duplicate:
-                        raise
-                    # Written by a client's delete since the look; the next one sees it.
-                    raise Busy(f"a tombstone appeared meanwhile: {error.what}") from error
+                await self.session.query(binlog_statement(events))
             rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
             below = [
                 (at, row)

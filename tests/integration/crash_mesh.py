@@ -52,9 +52,12 @@ class CrashMesh:
     async def at_work(self, region: str) -> None:
         """Wait until the node that was started last has claimed its stream."""
         before = self._epochs.get(region, 0)
-        await until(
-            lambda: self._raised(region, before), f"the node of {region} claims its stream", 60
-        )
+        what = f"the node of {region} claims its stream"
+        try:
+            await until(lambda: self._raised(region, before), what, 60)
+        except AssertionError as error:
+            error.add_note(self.tails())
+            raise
 
     async def _raised(self, region: str, before: int) -> bool:
         return await self.epoch(region) > before

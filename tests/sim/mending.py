@@ -97,7 +97,7 @@ class Mending(Actor):
                 yield from self.take(tx, ~key)
                 if key not in known and ~key in database.records:
                     self.counts["late tombstone met another"] += 1
-                    raise Locked
+                    raise Locked  # looked at again, as if it were locked
                 database.bury(tx, key, stamp)
 
     def look_below(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:

@@ -180,7 +180,14 @@ class MemoryMending(MemorySession):
         return Conflicted(lift.key, "overtaken", winner, loser, None, held.image, "")
 
     async def bury(self, late: Sequence[LateTombstone], fde: bytes) -> list[LateTombstone]:
-        return await self._patiently(late, self._bury)
+        async def work(late: LateTombstone, tx: Transaction) -> None:
+            try:
+                await self._bury(late, tx)
+            except RowError as error:
+                # Written since the look; in MySQL the transaction begins anew.
+                raise Busy(error.what) from error
+
+        return await self._patiently(late, work)
 
     async def _bury(self, late: LateTombstone, tx: Transaction) -> None:
         """The tombstone first, then the row."""
@@ -189,10 +196,7 @@ class MemoryMending(MemorySession):
         known = await database.read(tx, tomb_name(at), True, None)
         await self.store.wire.between()
         if known is None:
-            try:
-                await database.insert(tx, tomb_name(at), late.stamp)
-            except RowError as error:
-                raise Busy(f"a tombstone appeared meanwhile: {error.what}") from error
+            await database.insert(tx, tomb_name(at), late.stamp)
         elif known < late.stamp:
             await database.update(tx, tomb_name(at), late.stamp)
         await self.store.wire.between()

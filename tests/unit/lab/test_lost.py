@@ -68,6 +68,21 @@ def test_a_row_that_came_and_went_beneath_a_newer_tombstone_is_not_lost():
     assert losers([first, gone, came, last]) == ([3], False)
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(0, [3]), (4, [])])
+def test_an_insert_that_names_its_own_delete_follows_a_later_one_that_was_collected(
+    limit: int, expected: list[int]
+):
+    first = version(1, 1)
+    named = version(2, 1, first.stamp, removed=True)
+    second = version(3, 2, first.stamp)
+    collected = version(4, 2, second.stamp, removed=True)
+    entries = [first, named, second, collected, version(9, 1, named.stamp)]
+    assert losers(entries, {"one": limit, "two": 0}) == (expected, False)
+    # Another region's delete it knows by the tombstone, which was there: nothing was collected.
+    read = [*entries[:-1], version(9, 1, version(1, 2).stamp)]
+    assert losers([version(1, 2, removed=True), *read], {"one": limit, "two": 0})[0] != []
+
+
 def test_an_insert_dated_below_the_delete_that_it_waited_for_follows_it():
     first = version(1, 1)
     gone = version(5, 1, first.stamp, removed=True)
