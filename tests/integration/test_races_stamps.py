@@ -224,15 +224,17 @@ async def test_a_row_below_the_promise_is_lifted(servers, tmp_path, monkeypatch)
             assert mesh.count("lifts") == 0
 
             # But only so long.
-            monkeypatch.setattr(limits, "FRONTIER_OPEN_TX_US", 0)
-            monkeypatch.setattr(limits, "FRONTIER_SLACK_US", 0)
-            await run(client, "BEGIN", "INSERT INTO app.t (id, v) VALUES (2, 'late')")
-            began = (await stamp(client, 2))[0]
+            with monkeypatch.context() as hasty:
+                hasty.setattr(limits, "FRONTIER_OPEN_TX_US", 0)
+                hasty.setattr(limits, "FRONTIER_SLACK_US", 0)
+                await run(client, "BEGIN", "INSERT INTO app.t (id, v) VALUES (2, 'late')")
+                began = (await stamp(client, 2))[0]
 
-            async def promised() -> bool:
-                return await one.value("SELECT frontier FROM meshnode.heartbeat") > began
+                async def promised() -> bool:
+                    return await one.value("SELECT frontier FROM meshnode.heartbeat") > began
 
-            await until(promised, "a promise above the open transaction")
+                await until(promised, "a promise above the open transaction")
+            # Else the next promise might pass the lifted row, too.
             await client.execute("COMMIT")
         await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 2", "late")
         assert (await stamp(two, 2))[0] > began
