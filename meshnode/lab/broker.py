@@ -32,7 +32,6 @@ from meshnode.lab.kafka_jars import Kafka
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-FREEZE_SECONDS = 30.0
 DESCRIPTION = "broker.json"
 HEAP = "512m"
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -174,14 +173,8 @@ class Broker(processes.Found):
         """Freeze the broker (SIGSTOP) and wait until it stands still: connections stay open and
         nothing answers.
         """
-        pid = self.pid
-        if not self._send(signal.SIGSTOP):
+        if not self._freeze():
             raise Refused(f"the broker in {self.directory} does not run", "start it first")
-        # Its threads are stopped one by one, and until then some of them still answer.
-        for _ in processes.until(time.monotonic() + FREEZE_SECONDS):
-            if not self.running or _stands_still(pid):
-                return
-        raise Retry(f"the broker in {self.directory} has not frozen in {FREEZE_SECONDS:g} s")
 
     async def start_async(self, seconds: float = START_SECONDS) -> None:
         """``start`` in a thread."""
@@ -284,12 +277,3 @@ class Broker(processes.Found):
     @property
     def _pid_file(self) -> Path:
         return self.directory / "process.pid"
-
-
-def _stands_still(pid: int | None) -> bool:
-    """Whether every thread of the process is stopped."""
-    try:
-        threads = [stat.read_bytes() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except OSError:
-        return False  # a thread has just ended
-    return all(thread.rpartition(b")")[2].split()[0] in (b"T", b"t") for thread in threads)

@@ -34,6 +34,7 @@ from meshnode.errors import Retry
 PORT_RANGE = range(20000, 32000)
 PR_SET_PDEATHSIG = 1
 EXEC_SECONDS = 1.0
+FREEZE_SECONDS = 30.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _children: list[subprocess.Popen[bytes]] = []
@@ -163,11 +164,33 @@ class Found:
         """Let a frozen process go on (SIGCONT); nothing if it is not frozen or down."""
         self._send(signal.SIGCONT)
 
+    def _freeze(self) -> bool:
+        """SIGSTOP, and wait until it stands still; False if it does not run.
+
+        Its threads are stopped one by one, and until then some of them still answer.
+        """
+        pid = self.pid
+        if not self._send(signal.SIGSTOP):
+            return False
+        for _ in until(time.monotonic() + FREEZE_SECONDS):
+            if self.pid is None or _stands_still(pid):
+                return True
+        raise Retry(f"process {pid} has not frozen in {FREEZE_SECONDS:g} s")
+
     def _send(self, number: signal.Signals) -> bool:
         return send(read_pid(self._pid_file), self._marker, number)
 
     def _end(self, number: signal.Signals, seconds: float) -> bool:
         return end(read_pid(self._pid_file), self._marker, number, seconds)
+
+
+def _stands_still(pid: int | None) -> bool:
+    """Whether every thread of the process is stopped."""
+    try:
+        threads = [stat.read_bytes() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False  # a thread has just ended
+    return all(thread.rpartition(b")")[2].split()[0] in (b"T", b"t") for thread in threads)
 
 
 def _has_argument(pid: int, marker: str) -> bool:

@@ -167,8 +167,10 @@ class Server(processes.Found):
             raise Retry(f"the killed server in {self.directory} has not ended in {seconds:g} s")
 
     def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections stay open and nothing answers."""
-        if not self._send(signal.SIGSTOP):
+        """Freeze the server (SIGSTOP) and wait until it stands still: connections stay open and
+        nothing answers.
+        """
+        if not self._freeze():
             raise Refused(f"the server in {self.directory} does not run", "start it first")
 
     def restart(self, seconds: float = START_SECONDS) -> None:
