@@ -28,13 +28,13 @@ _VARIES = 8
 """Bytes at the head of a TABLE_MAP body: the table's id (6) and flags (2)."""
 
 
-def definition_of(map_body: bytes) -> bytes:
-    """What a TABLE_MAP body says of its table; equal definitions are one table.
+def definition_of(data: bytes, start: int = 0, stop: int | None = None) -> bytes:
+    """What the TABLE_MAP body ``data[start:stop]`` says of its table; equal ones are one table.
 
     The id is the server's own.  The flags differ between events of one table: those that a
     foreign key's check opened it for say so (TM_REFERRED_FK_DB_F).
     """
-    return map_body[_VARIES:]
+    return data[start + _VARIES : stop]
 
 
 @dataclass(slots=True, eq=False)

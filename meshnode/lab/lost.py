@@ -59,6 +59,8 @@ def lost_writes(
             seen.add(base)
             before = by_stamp.get(base)
             if before is None:
+                # A version that waited for a lift and was overtaken stands above those published
+                # before it, whatever its stamp says.
                 oldest_known = max(oldest_known, base, _published_before(at, by_stamp.values()))
             else:
                 later.append(before)
@@ -91,7 +93,10 @@ def _bases(entry: Published, by_stamp: Mapping[Stamp, Published], limit: int) ->
         # Its own region's deletes are named from memory, also where the tombstone has gone.
         is_read = replaced is not None and replaced.region != entry.region
         found.add(_forgotten(entry, by_stamp.values(), limit, is_read))
-        found.add(_waited_for(entry, by_stamp.values()))
+        if not entry.removed:
+            # It may have taken the time before it waited for the lock of a delete above it.
+            deletes = (each for each in by_stamp.values() if each.removed)
+            found.add(_published_before(entry, deletes))
     if entry.base == ZERO and not entry.removed:
         found.add(_stood(entry, by_stamp.values()))
     return found - {ZERO}
@@ -139,10 +144,7 @@ def _may_precede(before: Published, after: Published) -> bool:
 
 
 def _published_before(entry: Published, entries: Iterable[Published]) -> Stamp:
-    """The newest version that the region of ``entry`` had published of the key before it.
-
-    A version that waited for a lift and was overtaken stands above it, whatever its stamp says.
-    """
+    """The newest of ``entries`` that the region of ``entry`` had published before it; or ZERO."""
     return max(
         (each.stamp for each in entries if each.region == entry.region and each.seq < entry.seq),
         default=ZERO,
@@ -162,23 +164,6 @@ def _stood(entry: Published, entries: Collection[Published]) -> Stamp:
     if any(each.removed and former.stamp < each.stamp < entry.stamp for each in entries):
         return ZERO  # perhaps an insert: it had to name the delete
     return former.stamp
-
-
-def _waited_for(entry: Published, entries: Iterable[Published]) -> Stamp:
-    """The newest delete of its own region before an insert that is dated below it; or ZERO.
-
-    An insert takes the time, and then waits for the lock of a delete that is dated later.
-    """
-    if entry.removed:
-        return ZERO
-    return max(
-        (
-            each.stamp
-            for each in entries
-            if each.removed and each.region == entry.region and each.seq < entry.seq
-        ),
-        default=ZERO,
-    )
 
 
 def _forgotten(

@@ -157,11 +157,10 @@ class TableMaps:
     def define(self, event: bytes, at: int, end: int) -> None:
         """Take a TABLE_MAP event whose body is ``event[at:end]``."""
         number = event[at : at + _ID]
-        body = event[at:end]
-        definition = definition_of(body)
+        definition = definition_of(event, at, end)
         mapped = self._by_definition.get(definition)
         if mapped is None:
-            mapped = self._by_definition[definition] = self._make(body)
+            mapped = self._by_definition[definition] = self._make(event[at:end])
         if self._by_id.get(number) is not mapped:
             self._by_id[number] = mapped
             if mapped.table is not None:

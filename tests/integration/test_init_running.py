@@ -1,14 +1,30 @@
 """``meshnode init`` for a table that comes later, while nodes run and clients write."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
-from mesh import mesh_of
+from mesh import Mesh, mesh_of
 from regions import now_us
 from steps import gardening, lock_wait, until
 
+from meshnode.lab.servers import Server
 from meshnode.mysql import schema
 from meshnode.ops.doctor import examine, refusals
+
+
+@asynccontextmanager
+async def two_rows(pair: list[Server], folder: Path) -> AsyncIterator[Mesh]:
+    """A mesh without `init`, with the same two rows in both regions."""
+    async with mesh_of(pair, folder) as mesh:
+        await mesh.everywhere(
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
+            "INSERT INTO app.t VALUES (1, 1), (2, 2)",
+        )
+        yield mesh
 
 
 async def test_a_full_table_comes_in_under_load(servers, tmp_path) -> None:
@@ -51,12 +67,7 @@ async def test_a_full_table_comes_in_under_load(servers, tmp_path) -> None:
 
 async def test_a_delete_before_the_activation_reaches_the_other_region(servers, tmp_path) -> None:
     pair = await servers(2)
-    async with mesh_of(pair, tmp_path) as mesh:
-        await mesh.everywhere(
-            "CREATE DATABASE app",
-            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
-            "INSERT INTO app.t VALUES (1, 1), (2, 2)",
-        )
+    async with two_rows(pair, tmp_path) as mesh:
         deleted: list[str] = []
 
         def delete_once(line: str) -> None:
@@ -77,12 +88,7 @@ async def test_a_tombstone_that_init_has_not_compared_is_not_collected(servers, 
     2. init is broken off.  3. The nodes start, and a gardener makes a round.  4. init runs again.
     """
     pair = await servers(2)
-    async with mesh_of(pair, tmp_path) as mesh:
-        await mesh.everywhere(
-            "CREATE DATABASE app",
-            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)",
-            "INSERT INTO app.t VALUES (1, 1), (2, 2)",
-        )
+    async with two_rows(pair, tmp_path) as mesh:
 
         def break_off(line: str) -> None:
             if line.startswith("two:") and "TRIGGER" in line:  # those of one stand

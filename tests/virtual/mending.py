@@ -14,6 +14,7 @@ from meshnode.core.lifting import Judge
 from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.errors import Busy, RowError
+from meshnode.mysql.halving import PATIENCE_SECONDS
 
 from .applying import Conflicted
 from .database import Name, Row, Transaction, row_name, tomb_name
@@ -23,7 +24,6 @@ from .session import MemorySession
 if TYPE_CHECKING:
     from .store import MemoryStore
 
-PATIENCE_SECONDS = (0.002, 0.005, 0.015, 0.04)
 
 Entry = TypeVar("Entry")
 

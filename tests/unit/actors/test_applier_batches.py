@@ -5,13 +5,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from core_values import number_table
 
 from meshnode.actors.apply_loop import ApplyLoop
 from meshnode.actors.batching import next_batch
 from meshnode.actors.board import Board
 from meshnode.actors.intake import Huge, Intake, Mark, PeerStream, Ready
 from meshnode.actors.kernel import Mailbox, State
-from meshnode.core.shape import Column, FieldType
 from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, Sender, encode
 from meshnode.errors import Halt
 from meshnode.mysql.builders import build_table_map
@@ -20,11 +20,6 @@ from meshnode.store.values import Progress
 
 SENDER = Sender("shop", 2, "east")
 INCARNATION = 7
-COLUMNS = (
-    Column("id", FieldType.LONG, nullable=False),
-    Column("_mesh_ts", FieldType.LONGLONG, nullable=False),
-    Column("_mesh_origin", FieldType.TINY, nullable=False),
-)
 AT_FIRST = Progress(INCARNATION, 0, b"", 0, 0, 0, 0, 0, 1)
 
 
@@ -65,11 +60,11 @@ async def test_a_refusal_is_raised_when_its_turn_comes():
 
 
 def test_tables_are_the_same_across_frames_whatever_the_flags_of_the_event():
-    stream = PeerStream(SENDER, INCARNATION, make_table)
+    stream, columns = PeerStream(SENDER, INCARNATION, make_table), number_table().shape.columns
     found = [
         stream.tables(Frame(VERSION, "shop", 2, INCARNATION, 1, "", b"", 0, "", [body], []))
         for flags in (1, 3)
-        for body in [build_table_map(flags, "shop", "t", COLUMNS, (0,), flags)]
+        for body in [build_table_map(flags, "shop", "t", columns, (0,), flags)]
     ]
     assert found[0] == found[1]
 

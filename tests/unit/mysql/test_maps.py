@@ -1,16 +1,13 @@
 """Which table an event, or a statement, is about."""
 
 import pytest
+from core_values import number_table
 
 from meshnode.core.shape import Column, FieldType
 from meshnode.mysql.builders import build_table_map
 from meshnode.mysql.maps import TableMaps
 
-COLUMNS = (
-    Column("id", FieldType.LONG, nullable=False),
-    Column("_mesh_ts", FieldType.LONGLONG, nullable=False),
-    Column("_mesh_origin", FieldType.TINY, nullable=False),
-)
+COLUMNS = number_table().shape.columns
 BIT_LENGTHS, FOREIGN_KEY = 1, 2
 """Flags of a table map; the second one is there when a foreign key's check opened the table."""
 
