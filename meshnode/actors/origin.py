@@ -189,7 +189,7 @@ class Origin(Actor):
         """
         if self.unclaimed and (await session.member()).epoch == self.unclaimed:
             return self.unclaimed
-        self.unclaimed = await raise_epoch(session, not self.board.epoch, self.board.epochs)
+        self.unclaimed = await raise_epoch(session, self.board.apply_epoch, self.board.epochs)
         return self.unclaimed
 
     async def _read_own_end(self, member: Member, end: Position) -> Ledger:

@@ -25,7 +25,7 @@ from meshnode.store.values import History, Joined, Member
 READ_BYTES = 4 * 1024 * 1024
 
 
-async def raise_epoch(session: Claiming, first: bool, ours: set[int]) -> int:
+async def raise_epoch(session: Claiming, applies: int, ours: set[int]) -> int:
     """Fence whoever wrote before; the new epoch.
 
     ``ours`` has the epochs that this process may have set, and those that it found there,
@@ -33,14 +33,17 @@ async def raise_epoch(session: Claiming, first: bool, ours: set[int]) -> int:
     successor, whose start killed this process's sessions: raising it once more would fence
     the successor.  Raises Fenced then.
 
-    With ``first``, that of a process, the account's other sessions are killed before, so that none
+    ``applies`` is the epoch under which this process applies, 0 before its first claim.  With
+    that one the account's other sessions are killed before, so that none
     of them holds the rows (what they had not committed is rolled back by the server), and their
     applies are fenced.  Later claims are about what the own origin side wrote: the own appliers
     go on, and none waits for a long transaction of theirs.
     """
 
-    def found(epoch: int) -> None:
-        if ours and epoch not in ours:
+    def found(epoch: int, applied: int) -> None:
+        # A COMMIT of ours that was lost on its way leaves its number to a successor: then only
+        # the rows of ``applied`` tell whose it is.
+        if (ours and epoch not in ours) or applied > applies > 0:
             raise Fenced(
                 f"{session.server}: another process has raised the epoch to {epoch}",
                 "run one node for each region",
@@ -51,9 +54,9 @@ async def raise_epoch(session: Claiming, first: bool, ours: set[int]) -> int:
         # back for certain, and the next one to set this epoch may be a successor.
         ours.update((epoch - 1, epoch))
 
-    if first:
+    if not applies:
         await session.end_others()
-    return await session.raise_epoch(first, found, committing)
+    return await session.raise_epoch(not applies, found, committing)
 
 
 async def append_claim(writer: BusWriter, member: Member) -> Position:

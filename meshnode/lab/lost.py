@@ -14,12 +14,14 @@ delete, which a node remembers, where another one's later tombstone may have bee
 
 A row that came and went beneath a newer version of its own region was deleted on purpose, and so
 was one whose key its region inserted anew, also when the insert is dated below the delete: it took
-the time before it waited for the delete's lock.
+the time before it waited for the delete's lock.  One that came beneath its own region's delete and
+was written over before its node looked is published as it is: who wrote next had seen it.
 
 An upsert over nothing that follows an upsert of its own region is a row whose partial image did
 not say what it replaced: a region's own writes of a key see one another.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
 from typing import NamedTuple
 
@@ -74,14 +76,26 @@ def lost_writes(
 
 
 def _beneath(entries: Iterable[Published]) -> list[Published]:
-    """The deletes beneath a newer version that their region had published before."""
+    """What its region wrote beneath a newer version, and then over it again.
+
+    The deletes, where it had published any newer version; and the upserts beneath its own
+    delete, once the region has published the key above that.
+    """
     newest: dict[str, Stamp] = {}
+    deleted: dict[str, Stamp] = {}
+    inserted: dict[str, list[Published]] = defaultdict(list)
     found: list[Published] = []
     for each in entries:
-        before = newest.get(each.region, ZERO)
+        before, gone = newest.get(each.region, ZERO), deleted.get(each.region, ZERO)
         if each.removed and before > each.stamp:
             found.append(each)
+        elif gone > each.stamp:
+            inserted[each.region].append(each)
+        elif inserted[each.region]:
+            found += inserted.pop(each.region)
         newest[each.region] = max(before, each.stamp)
+        if each.removed:
+            deleted[each.region] = max(gone, each.stamp)
     return found
 
 

@@ -59,7 +59,7 @@ class ClaimingSession(MenderSession):
                 continue
 
     async def raise_epoch(
-        self, appliers: bool, found: Callable[[int], None], committing: Callable[[int], None]
+        self, appliers: bool, found: Callable[[int, int], None], committing: Callable[[int], None]
     ) -> int:
         """Raise the epoch in ``member``, with ``appliers`` also in ``applied``; the new one."""
         async with self.session.transaction():
@@ -69,7 +69,8 @@ class ClaimingSession(MenderSession):
                 " incarnation)"
             )
             epoch = int(str(await self.session.value("SELECT epoch FROM meshnode.member")))
-            found(epoch - 1)
+            applied = await self.session.value("SELECT MAX(epoch) FROM meshnode.applied")
+            found(epoch - 1, int(str(applied or 0)))
             if appliers:
                 await self.session.query(f"UPDATE meshnode.applied SET epoch = {epoch}")
             committing(epoch)

@@ -266,13 +266,13 @@ class Claiming(Mending, Protocol):
         ...
 
     async def raise_epoch(
-        self, appliers: bool, found: Callable[[int], None], committing: Callable[[int], None]
+        self, appliers: bool, found: Callable[[int, int], None], committing: Callable[[int], None]
     ) -> int:
         """Raise the epoch in ``member``, with ``appliers`` also in all of ``applied``; the new one.
 
         In one transaction, which gives the region its incarnation if it has none yet.  ``found``
-        gets the epoch that stood there, under its lock; nothing lasts of it if that raises.
-        ``committing`` gets the new one just before COMMIT: what fails earlier is rolled back.
+        gets the epoch found there, now locked, and the highest of ``applied``: nothing lasts if it
+        raises.  ``committing`` gets the new one before COMMIT: what fails earlier is rolled back.
         """
         ...
 

@@ -20,26 +20,34 @@ TABLES = [("shop", "t")]
 # The epoch
 
 
+def anything(*_: int) -> None:
+    """Whatever was found, or is committed, is welcome."""
+
+
 async def test_the_epoch_is_raised_in_every_row_and_the_incarnation_given_once(
     region: Region_,
 ) -> None:
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
     sent: list[int] = []
+
+    def found_is(epoch: int, applied: int) -> None:
+        found.append((epoch, applied))
+
     async with claiming(region) as session:
         assert (await session.member()).incarnation == 0
-        assert await session.raise_epoch(True, found.append, sent.append) == EPOCH + 1
+        assert await session.raise_epoch(True, found_is, sent.append) == EPOCH + 1
         first = await session.member()
         assert (first.region, first.epoch) == (OWN, EPOCH + 1)
         assert first.incarnation > 0
-        assert await session.raise_epoch(True, found.append, sent.append) == EPOCH + 2
+        assert await session.raise_epoch(True, found_is, sent.append) == EPOCH + 2
         assert await session.member() == first._replace(epoch=EPOCH + 2)
-    assert found == [EPOCH, EPOCH + 1]
+    assert found == [(EPOCH, EPOCH), (EPOCH + 1, EPOCH + 1)]
     assert sent == [EPOCH + 1, EPOCH + 2]
     assert await region.epochs() == [EPOCH + 2] * 3
 
 
 async def test_nothing_lasts_when_the_epoch_that_was_found_is_refused(region: Region_) -> None:
-    def refuse(epoch: int) -> None:
+    def refuse(epoch: int, applied: int) -> None:
         raise Fenced(f"found {epoch}", "")
 
     sent: list[int] = []
@@ -48,7 +56,7 @@ async def test_nothing_lasts_when_the_epoch_that_was_found_is_refused(region: Re
             await session.raise_epoch(True, refuse, sent.append)
         assert await region.epochs() == [EPOCH] * 3
         assert (await session.member()).incarnation == 0
-        assert await session.raise_epoch(True, id, id) == EPOCH + 1, "no lock was left"
+        assert await session.raise_epoch(True, anything, anything) == EPOCH + 1, "no lock was left"
     assert not sent
 
 
@@ -58,14 +66,15 @@ async def test_what_fails_before_the_commit_is_told_as_rolled_back(region: Regio
     async with claiming(region) as session, region.store.applying("a") as applier:
         assert await applier.begin(region.format, fence())
         with pytest.raises(Busy):
-            await session.raise_epoch(True, id, sent.append)
+            await session.raise_epoch(True, anything, sent.append)
         assert not sent
         assert await region.epochs() == [EPOCH] * 3
 
 
 async def test_two_that_raise_the_epoch_get_two(region: Region_) -> None:
     async with claiming(region) as one, claiming(region) as two:
-        got = await asyncio.gather(one.raise_epoch(True, id, id), two.raise_epoch(True, id, id))
+        raised = (each.raise_epoch(True, anything, anything) for each in (one, two))
+        got = await asyncio.gather(*raised)
         assert sorted(got) == [EPOCH + 1, EPOCH + 2]
     assert await region.epochs() == [EPOCH + 2] * 3
 
@@ -75,7 +84,7 @@ async def test_an_apply_transaction_is_over_before_its_row_gets_the_epoch(
 ) -> None:
     async with claiming(region) as session, region.store.applying("a") as applier:
         assert await applier.begin(region.format, fence())
-        raising = asyncio.create_task(session.raise_epoch(True, id, id))
+        raising = asyncio.create_task(session.raise_epoch(True, anything, anything))
         while not await region.waiters():
             assert not raising.done()
         await applier.commit()
@@ -89,10 +98,17 @@ async def test_a_claim_of_the_same_process_waits_for_no_apply_transaction(
     region: Region_,
 ) -> None:
     """A huge one lasts for minutes, and nothing is published before the claim."""
+    found: list[tuple[int, int]] = []
+
+    def found_is(epoch: int, applied: int) -> None:
+        found.append((epoch, applied))
+
     async with claiming(region) as session, region.store.applying("a") as applier:
         assert await applier.begin(region.format, fence())
-        assert await session.raise_epoch(False, id, id) == EPOCH + 1
-        assert await region.epochs() == [EPOCH + 1, EPOCH, EPOCH]
+        assert await session.raise_epoch(False, found_is, anything) == EPOCH + 1
+        assert await session.raise_epoch(False, found_is, anything) == EPOCH + 2
+        assert found == [(EPOCH, EPOCH), (EPOCH + 1, EPOCH)]
+        assert await region.epochs() == [EPOCH + 2, EPOCH, EPOCH]
         await applier.commit()
         assert await applier.begin(region.format, fence(2, old=1)), "it is not fenced"
 
@@ -238,7 +254,7 @@ async def test_a_successor_s_epoch_shows_in_the_log(region: Region_) -> None:
     client = await region.client()
     async with claiming(region) as session:
         after = await executed(session)
-        await session.raise_epoch(False, id, id)
+        await session.raise_epoch(False, anything, anything)
         await client.insert(1, "later")
         log = await open_log(session, after)
         try:

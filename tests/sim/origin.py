@@ -150,7 +150,7 @@ class Origin(Actor):
             yield from self.take(tx, MEMBER)
             member = database.records[MEMBER]
             member = member._replace(epoch=member.epoch + 1)
-            if node.epochs and member.epoch - 1 not in node.epochs:
+            if self.is_of_another(member.epoch - 1):
                 raise Fenced
             database.set(tx, MEMBER, member)
             if node.slowness:
@@ -166,6 +166,15 @@ class Origin(Actor):
         node.epochs.update((member.epoch - 1, member.epoch))
         yield from self.commit(tx)
         return member
+
+    def is_of_another(self, epoch: int) -> bool:
+        """Whether the epoch that stands there, or that of ``applied``, is a successor's."""
+        node, records = self.node, self.database.records
+        applied = max(records[APPLIED + peer].own_epoch for peer in self.region.peers)
+        if applied > node.apply_epoch > 0:
+            self.counts["epoch of a COMMIT that was lost"] += epoch in node.epochs
+            return True
+        return bool(node.epochs) and epoch not in node.epochs
 
     def serves_again(self, epoch: int) -> bool:
         """Whether this process has raised the epoch, and sent no claim with it."""

@@ -30,11 +30,11 @@ class MemoryClaiming(MemoryMending):
         await self._say(kill)
 
     async def raise_epoch(
-        self, appliers: bool, found: Callable[[int], None], committing: Callable[[int], None]
+        self, appliers: bool, found: Callable[[int, int], None], committing: Callable[[int], None]
     ) -> int:
         try:
             epoch = await self._say(self._raise_epoch)
-            found(epoch - 1)
+            found(epoch - 1, self._applied_epoch())
             if appliers:
                 await self._say(lambda: self._fence(epoch))
             committing(epoch)
@@ -51,6 +51,11 @@ class MemoryClaiming(MemoryMending):
         row = replace(row, epoch=row.epoch + 1, incarnation=row.incarnation or database.now())
         await database.update(tx, MEMBER, row)
         return row.epoch
+
+    def _applied_epoch(self) -> int:
+        """The highest of all rows of ``applied``."""
+        names = [name for name in self.database.records if name.kind == "applied"]
+        return max((self.database.value(None, name).epoch for name in names), default=0)
 
     async def _fence(self, epoch: int) -> None:
         """Every row of ``applied`` gets the epoch."""

@@ -71,6 +71,7 @@ class Server(Session):
     def __init__(self, epoch: int = 0) -> None:
         super().__init__(None, "east (db:3306)")
         self.epoch = self.written = epoch
+        self.applied = self.applying = 0
         self.found = 1
         self.lose_commit = False
         self.refuses = ""
@@ -84,8 +85,10 @@ class Server(Session):
             raise Busy("1205: lock wait timeout exceeded")
         if text.startswith("UPDATE meshnode.member SET epoch"):
             self.written = self.epoch + 1
+        elif text.startswith("UPDATE meshnode.applied SET epoch"):
+            self.applying = self.written
         elif text == "COMMIT":
-            self.epoch = self.written
+            self.epoch, self.applied = self.written, self.applying
             if self.lose_commit:
                 self.lose_commit = False
                 raise Retry("lost connection during query")
@@ -100,10 +103,10 @@ class Server(Session):
         return ClaimingSession(self, REGION, "apply", None, Lookups({}), Restamped())
 
     async def value(self, sql: str) -> object:
-        return self.written
+        return self.applied if "MAX(epoch)" in sql else self.written
 
     async def rollback(self) -> None:
-        self.written = self.epoch
+        self.written, self.applying = self.epoch, self.applied
 
 
 def noted(server: Server) -> dict[str, str]:
@@ -141,7 +144,7 @@ async def test_frames_between_the_tail_and_the_next_claim_count_for_a_successor(
 async def test_a_process_raises_the_epoch_over_its_own_as_often_as_it_must():
     server, ours = Server(4), set()
 
-    assert [await raise_epoch(server.claiming(), False, ours) for _ in range(3)] == [5, 6, 7]
+    assert [await raise_epoch(server.claiming(), 1, ours) for _ in range(3)] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -149,11 +152,27 @@ async def test_a_lost_commit_answer_does_not_fence_the_process_itself(committed)
     server, ours = Server(4), set()
     server.lose_commit = True
     with pytest.raises(Retry):
-        await raise_epoch(server.claiming(), False, ours)
+        await raise_epoch(server.claiming(), 1, ours)
     if not committed:
         server.epoch = server.written = 4
 
-    assert await raise_epoch(server.claiming(), False, ours) == (6 if committed else 5)
+    assert await raise_epoch(server.claiming(), 1, ours) == (6 if committed else 5)
+
+
+async def test_a_commit_that_never_arrived_leaves_its_number_to_a_successor():
+    """The process asked for 6 in vain, and its successor, which was given 6, is not fenced."""
+    server, first, second = Server(4), set(), set()
+    await raise_epoch(server.claiming(), 0, first)
+    server.lose_commit = True
+    with pytest.raises(Retry):
+        await raise_epoch(server.claiming(), 5, first)
+    server.epoch = server.written = 5
+    assert await raise_epoch(server.claiming(), 0, second) == 6
+
+    with pytest.raises(Fenced, match="another process"):
+        await raise_epoch(server.claiming(), 5, first)
+    assert server.epoch == 6
+    assert await raise_epoch(server.claiming(), 6, second) == 7
 
 
 async def test_what_was_certainly_rolled_back_is_not_taken_for_the_own():
@@ -162,38 +181,38 @@ async def test_what_was_certainly_rolled_back_is_not_taken_for_the_own():
     The process has made its node anew, with another topology, and claims as at its start.
     """
     server, first, second = Server(4), set(), set()
-    await raise_epoch(server.claiming(), True, first)
+    await raise_epoch(server.claiming(), 0, first)
     server.refuses = "UPDATE meshnode.applied"
     with pytest.raises(Busy):
-        await raise_epoch(server.claiming(), True, first)
-    assert await raise_epoch(server.claiming(), True, second) == 6
+        await raise_epoch(server.claiming(), 0, first)
+    assert await raise_epoch(server.claiming(), 0, second) == 6
 
     with pytest.raises(Fenced, match="another process"):
-        await raise_epoch(server.claiming(), True, first)
+        await raise_epoch(server.claiming(), 0, first)
     assert server.epoch == 6, "the successor is not fenced"
 
 
 async def test_a_first_try_that_was_rolled_back_claims_nothing():
     """The predecessor's origin may start again in between: it is to be fenced all the same."""
     server, predecessor, successor = Server(4), set(), set()
-    await raise_epoch(server.claiming(), True, predecessor)
+    await raise_epoch(server.claiming(), 0, predecessor)
     server.refuses = "UPDATE meshnode.applied"
     with pytest.raises(Retry):
-        await raise_epoch(server.claiming(), True, successor)
-    assert await raise_epoch(server.claiming(), False, predecessor) == 6
-    assert await raise_epoch(server.claiming(), True, successor) == 7
+        await raise_epoch(server.claiming(), 0, successor)
+    assert await raise_epoch(server.claiming(), 5, predecessor) == 6
+    assert await raise_epoch(server.claiming(), 0, successor) == 7
 
 
 async def test_a_process_does_not_raise_the_epoch_over_its_successor():
     """The successor's start kills the first one's sessions, so the first one starts again too."""
     server, first, second = Server(4), set(), set()
-    await raise_epoch(server.claiming(), True, first)
-    await raise_epoch(server.claiming(), True, second)
+    await raise_epoch(server.claiming(), 0, first)
+    await raise_epoch(server.claiming(), 0, second)
 
     with pytest.raises(Fenced, match="another process"):
-        await raise_epoch(server.claiming(), False, first)
+        await raise_epoch(server.claiming(), 5, first)
     assert server.epoch == 6, "nothing of it was committed"
-    assert await raise_epoch(server.claiming(), False, second) == 7
+    assert await raise_epoch(server.claiming(), 6, second) == 7
 
 
 class Away:
@@ -257,7 +276,7 @@ async def test_an_epoch_that_somebody_else_has_raised_does_not_serve_again():
     server, bus = Server(4), Away()
     origin = origin_of(bus)
     await claims(origin, server)
-    await raise_epoch(server.claiming(), True, set())
+    await raise_epoch(server.claiming(), 0, set())
 
     with pytest.raises(Fenced, match="another process"):
         await origin._take_over(server.claiming())

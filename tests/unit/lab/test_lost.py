@@ -68,6 +68,20 @@ def test_a_row_that_came_and_went_beneath_a_newer_tombstone_is_not_lost():
     assert losers([first, gone, came, last]) == ([3], False)
 
 
+def test_an_insert_beneath_its_regions_delete_is_not_lost_once_it_was_written_over():
+    """The node found the row updated when it came to lift the insert over the delete."""
+    first = version(5, 2)
+    gone = version(6, 1, first.stamp, removed=True)
+    came = version(3, 1)._replace(seq=7)
+    again = version(7, 1, gone.stamp)._replace(seq=8)
+    last = version(9, 2, gone.stamp)
+    assert losers([first, gone, came, again]) == ([], False)
+    assert losers([first, gone, came, last]) == ([3], False)
+    # Beneath a delete that it need not have seen it lost to that.
+    assert losers([first, gone._replace(region="two"), came, again]) == ([3], False)
+    assert losers([came._replace(seq=5), first, gone, again]) == ([3], False)
+
+
 @pytest.mark.parametrize(("limit", "expected"), [(0, [3]), (4, [])])
 def test_an_insert_that_names_its_own_delete_follows_a_later_one_that_was_collected(
     limit: int, expected: list[int]
