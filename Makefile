@@ -50,7 +50,7 @@ mutants: setup ## switch off each rule of the design in turn: the simulation mus
 chaos: packages setup ## C1 to C12 on real servers in sequence, with a report (SEED=...)
 	@.venv/bin/python -m chaos all $(if $(SEED),--seed $(SEED))
 
-chaos-long: packages setup ## eight regions, everything at once, for HOURS=1 (SEED=...)
+chaos-long: packages setup ## L1, everything at once at eight regions, and L2 to L9: HOURS=1 (SEED=...)
 	@.venv/bin/python -m chaos long --hours $(or $(HOURS),1) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## run the benchmarks one after the other; each prints JSON

@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     every = commands.add_parser("all", help="C1 to C12 in sequence, with one report")
     for command in (one, every):
         command.add_argument("--short", action="store_true", help="the length of every change")
-    hours = commands.add_parser("long", help="eight regions, everything at once (L1)")
+    hours = commands.add_parser(
+        "long", help="L1, everything at once at eight regions, then L2 to L9"
+    )
     hours.add_argument("--hours", type=float, default=1.0)
     hot = commands.add_parser("stress", help="a few hot keys, two appliers, no pause")
     hot.add_argument("--seconds", type=float, default=60.0)

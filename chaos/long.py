@@ -3,7 +3,7 @@
 L1 is everything at once: eight regions, all workloads that one schema carries, a fault every five
 seconds, for hours.  It goes in legs of ten minutes, each with a mesh and a plan of its own, so
 that a finding has a plan that can be run again in ten minutes, and what one leg does to its
-topics ends with it.  The others are scenarios with a name.
+topics ends with it.  The others are scenarios with a name, and run once after it.
 """
 
 from dataclasses import replace
@@ -87,15 +87,20 @@ MISSING = {
 
 
 def legs(seed: int, hours: float) -> list[Plan]:
-    """The plans of L1 for ``hours``; the last one may be shorter."""
-    plans = []
+    """The plans for ``hours`` of load, each with a seed of its own.
+
+    L1, whose last leg may be shorter, and then the others once at full length, if the hours leave
+    L1 a whole leg beside them.
+    """
     left = hours * 3600
-    number = 0
-    while left >= 60 or not plans:
-        scenario = LONG["L1"]
+    once = [each for each in LONG.values() if each.name != "L1"]
+    beside = sum(each.seconds[True] for each in once)
+    if left < beside + LEG_SECONDS:
+        once, beside = [], 0.0
+    left -= beside
+    scenarios = []
+    while left >= 60 or not scenarios:
         seconds = min(LEG_SECONDS, left)
-        leg = replace(scenario, seconds=(seconds, seconds))
-        plans.append(leg.plan(seed + number, True))
+        scenarios.append(replace(LONG["L1"], seconds=(seconds, seconds)))
         left -= seconds
-        number += 1
-    return plans
+    return [each.plan(seed + number, True) for number, each in enumerate([*scenarios, *once])]

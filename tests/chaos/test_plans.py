@@ -179,3 +179,11 @@ def test_legs_fill_the_hours_with_seeds_of_their_own() -> None:
     plans = long.legs(random.randrange(1000), 0.4)
     assert sum(plan.seconds for plan in plans) == pytest.approx(0.4 * 3600)
     assert len({plan.seed for plan in plans}) == len(plans) == 3
+
+
+def test_an_hour_has_each_of_the_long_scenarios() -> None:
+    plans = long.legs(7, 1.0)
+    assert sum(plan.seconds for plan in plans) == pytest.approx(3600)
+    assert {plan.scenario for plan in plans} == set(long.LONG)
+    assert plans[0] == long.LONG["L1"].plan(7, True)
+    assert [plan.seed for plan in plans] == list(range(7, 7 + len(plans)))
