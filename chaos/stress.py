@@ -18,6 +18,7 @@ and every write that lost on record.
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -49,7 +50,7 @@ times its length: a slow machine is no reason for a stress that is none."""
 PAUSE_SECONDS = 0.004
 """The longest pause between two steps of an apply transaction."""
 
-MOVES = (0.1, 0.2, 0.5, ROUND_SECONDS)
+MOVES = (0.1, 0.2, 0.5, math.inf)
 """After so many seconds, one of these in each round, all clients turn to keys of nobody."""
 
 WRITERS = 2
@@ -169,12 +170,12 @@ async def _round(mesh: Mesh, result: Stressed, seed: float, journal: Journal) ->
     stop = asyncio.Event()
     moves = random.Random(f"{seed} moves").choice(MOVES)
     begun = time.monotonic()
-    # Rounds of the longest move share their keys.
-    first = 0 if moves == ROUND_SECONDS else 1000 * (result.rounds + 1)
+    # The rounds that keep their keys share them.
+    first = 0 if moves == math.inf else 1000 * (result.rounds + 1)
 
     def hot() -> range:
-        passed = int((time.monotonic() - begun) / moves) if first else 0
-        return range(first + passed * result.keys, first + (passed + 1) * result.keys)
+        least = first + int((time.monotonic() - begun) / moves) * result.keys
+        return range(least, least + result.keys)
 
     writers = [
         asyncio.create_task(

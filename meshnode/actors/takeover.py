@@ -33,11 +33,11 @@ async def raise_epoch(session: Claiming, applies: int, ours: set[int]) -> int:
     successor, whose start killed this process's sessions: raising it once more would fence
     the successor.  Raises Fenced then.
 
-    ``applies`` is the epoch under which this process applies, 0 before its first claim.  With
-    that one the account's other sessions are killed before, so that none
-    of them holds the rows (what they had not committed is rolled back by the server), and their
-    applies are fenced.  Later claims are about what the own origin side wrote: the own appliers
-    go on, and none waits for a long transaction of theirs.
+    ``applies`` is the epoch under which this process applies, 0 before its first claim.  Before
+    that one the account's other sessions are killed, so that none of them holds the rows (what they
+    had not committed is rolled back by the server), and their applies are fenced.  Later claims are
+    about what the own origin side wrote: the own appliers go on, and none waits for a long
+    transaction of theirs.
     """
 
     def found(epoch: int, applied: int) -> None:

@@ -69,8 +69,10 @@ class ClaimingSession(MenderSession):
                 " incarnation)"
             )
             epoch = int(str(await self.session.value("SELECT epoch FROM meshnode.member")))
-            applied = await self.session.value("SELECT MAX(epoch) FROM meshnode.applied")
-            found(epoch - 1, int(str(applied or 0)))
+            applied = await self.session.value(
+                "SELECT COALESCE(MAX(epoch), 0) FROM meshnode.applied"
+            )
+            found(epoch - 1, int(str(applied)))
             if appliers:
                 await self.session.query(f"UPDATE meshnode.applied SET epoch = {epoch}")
             committing(epoch)

@@ -1,6 +1,7 @@
 """What every store promises the origin (see `meshnode/store/port.py`)."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from store_harness import EPOCH, OWN, SOON, TABLE, Region_, applied, claiming, fence
@@ -24,22 +25,23 @@ def anything(*_: int) -> None:
     """Whatever was found, or is committed, is welcome."""
 
 
+def into(found: list[tuple[int, int]]) -> Callable[[int, int], None]:
+    """Note the two epochs that were found."""
+    return lambda epoch, applied: found.append((epoch, applied))
+
+
 async def test_the_epoch_is_raised_in_every_row_and_the_incarnation_given_once(
     region: Region_,
 ) -> None:
     found: list[tuple[int, int]] = []
     sent: list[int] = []
-
-    def found_is(epoch: int, applied: int) -> None:
-        found.append((epoch, applied))
-
     async with claiming(region) as session:
         assert (await session.member()).incarnation == 0
-        assert await session.raise_epoch(True, found_is, sent.append) == EPOCH + 1
+        assert await session.raise_epoch(True, into(found), sent.append) == EPOCH + 1
         first = await session.member()
         assert (first.region, first.epoch) == (OWN, EPOCH + 1)
         assert first.incarnation > 0
-        assert await session.raise_epoch(True, found_is, sent.append) == EPOCH + 2
+        assert await session.raise_epoch(True, into(found), sent.append) == EPOCH + 2
         assert await session.member() == first._replace(epoch=EPOCH + 2)
     assert found == [(EPOCH, EPOCH), (EPOCH + 1, EPOCH + 1)]
     assert sent == [EPOCH + 1, EPOCH + 2]
@@ -99,14 +101,10 @@ async def test_a_claim_of_the_same_process_waits_for_no_apply_transaction(
 ) -> None:
     """A huge one lasts for minutes, and nothing is published before the claim."""
     found: list[tuple[int, int]] = []
-
-    def found_is(epoch: int, applied: int) -> None:
-        found.append((epoch, applied))
-
     async with claiming(region) as session, region.store.applying("a") as applier:
         assert await applier.begin(region.format, fence())
-        assert await session.raise_epoch(False, found_is, anything) == EPOCH + 1
-        assert await session.raise_epoch(False, found_is, anything) == EPOCH + 2
+        assert await session.raise_epoch(False, into(found), anything) == EPOCH + 1
+        assert await session.raise_epoch(False, into(found), anything) == EPOCH + 2
         assert found == [(EPOCH, EPOCH), (EPOCH + 1, EPOCH)]
         assert await region.epochs() == [EPOCH + 2, EPOCH, EPOCH]
         await applier.commit()

@@ -9,6 +9,7 @@ from meshnode.mysql.notices import Notices
 from meshnode.store.values import Decisions, History, Joined, Log, Member
 
 from .bookkeeping import MEMBER, Applied, MemberRow
+from .database import Name
 from .mending import MemoryMending
 from .stream import MemoryAssembler, MemoryStream, source_of
 
@@ -52,15 +53,18 @@ class MemoryClaiming(MemoryMending):
         await database.update(tx, MEMBER, row)
         return row.epoch
 
+    def _applied(self) -> list[Name]:
+        return sorted(name for name in self.database.records if name.kind == "applied")
+
     def _applied_epoch(self) -> int:
         """The highest of all rows of ``applied``."""
-        names = [name for name in self.database.records if name.kind == "applied"]
-        return max((self.database.value(None, name).epoch for name in names), default=0)
+        rows = (self.database.value(None, name) for name in self._applied())
+        return max((row.epoch for row in rows), default=0)
 
     async def _fence(self, epoch: int) -> None:
         """Every row of ``applied`` gets the epoch."""
         tx, database = self._open(), self.database
-        for name in sorted(name for name in database.records if name.kind == "applied"):
+        for name in self._applied():
             row: Applied = await database.read(tx, name, True, LOCK_WAIT_SECONDS)
             await database.update(tx, name, replace(row, epoch=epoch))
             await self.store.wire.between()
