@@ -206,8 +206,9 @@ class ApplyLoop:
         )
 
     async def _commit(self, tally: Tally) -> None:
+        tally.remember(self.board.ancestry)
         await self.writer.commit()
-        tally.settle(self.board, self.writer.progress)
+        tally.count(self.board, self.writer.progress)
 
     async def _works(self, batch: list[Ready]) -> list[Work]:
         works: list[Work] = []

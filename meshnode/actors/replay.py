@@ -96,9 +96,9 @@ class Replay:
 
         plan = await carry_out(session, [work], letter.origin, decide, deep=True, wait=False)
         await session.replayed(letter)
-        await session.commit()
         for at, stamp, base in plan.written:
             ancestry.note(at, stamp, base)
+        await session.commit()
         return True
 
     async def close_overtaken(self) -> int:

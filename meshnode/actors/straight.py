@@ -58,7 +58,7 @@ class StraightWay:
         try:
             writer.progress.observer.begun(batch)
             writer.progress.observer.decided()
-            done = await self._write(batch, prepared.statements)
+            done = await self._write(batch, prepared)
         except (Retry, RowError):
             await writer.session.rollback()
             if writer.session.closed:
@@ -66,9 +66,6 @@ class StraightWay:
             done = False
         if done:
             self._detour = 0
-            tally = Tally(sum(len(ready.items) for ready in batch))
-            tally.add_straight(segments)
-            tally.settle(writer.board, writer.progress)
         else:
             writer.board.counts["detours"] += 1
             self._left = self._detour = min(2 * self._detour + 1, LONGEST_DETOUR)
@@ -127,17 +124,21 @@ class StraightWay:
         wide = self.writer.fitting.wide
         return any(each.table in wide and each.kind == UPDATE for each in segments)
 
-    async def _write(self, batch: Sequence[Ready], statements: object) -> bool:
+    async def _write(self, batch: Sequence[Ready], prepared: "_Prepared") -> bool:
         writer = self.writer
         format_bytes = next(ready.format for ready in batch if ready.format)
         opening = format_bytes, writer.fence(batch)
-        if not await writer.session.straight(statements, opening):
+        if not await writer.session.straight(prepared.statements, opening):
             # The long way finds out why.
             await writer.session.rollback()
             return False
+        tally = Tally(sum(len(ready.items) for ready in batch))
+        tally.add_straight(prepared.segments)
+        tally.remember(writer.board.ancestry)
         fault("straight.written")
         await sending("straight.commit.sent", writer.session.commit())
         fault("straight.committed")
+        tally.count(writer.board, writer.progress)
         return True
 
 

@@ -15,6 +15,7 @@ is raised: the rows of ``applied`` tell processes apart, not their claims.
 from collections.abc import Sequence
 
 from meshnode.bus.port import ORIGIN, BusReader, BusWriter, Position
+from meshnode.core.epoch import is_successors
 from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Claim, Sender, decode, encode
@@ -41,9 +42,7 @@ async def raise_epoch(session: Claiming, applies: int, ours: set[int]) -> int:
     """
 
     def found(epoch: int, applied: int) -> None:
-        # A COMMIT of ours that was lost on its way leaves its number to a successor: then only
-        # the rows of ``applied`` tell whose it is.
-        if (ours and epoch not in ours) or applied > applies > 0:
+        if is_successors(epoch, ours, applied, applies):
             raise Fenced(
                 f"{session.server}: another process has raised the epoch to {epoch}",
                 "run one node for each region",

@@ -1,7 +1,9 @@
 """What an apply transaction did: gathered plan by plan, and counted once it is committed.
 
-A rollback must leave no trace in the counters, nor in the ancestry that the
-records of later conflicts are made from.
+A rollback must leave no trace in the counters.  What was written over what is another matter: it
+is told by the streams, and stays true where it was rolled back and comes once more.  It has to be
+known before the COMMIT is sent, as another applier may lock the row, and ask who wrote over what,
+before its answer is here.
 """
 
 from collections import Counter, deque
@@ -11,7 +13,7 @@ from dataclasses import replace
 from meshnode import limits
 from meshnode.actors.board import Board, PeerProgress
 from meshnode.core.change import NetKey
-from meshnode.core.plan import Plan
+from meshnode.core.plan import Ancestry, Plan
 from meshnode.core.runs import Segment
 from meshnode.core.stamp import Stamp
 
@@ -49,14 +51,16 @@ class Tally:
         while kept > limits.BASES_KEPT and len(self.straight) > 1:
             kept -= len(self.straight.popleft().keys)
 
-    def settle(self, board: Board, progress: PeerProgress) -> None:
+    def remember(self, ancestry: Ancestry) -> None:
+        """The transaction is about to be committed."""
+        for at, stamp, base in self.written:
+            ancestry.note(at, stamp, base)
+        for segment in self.straight:
+            ancestry.note_all(segment.table, segment.keys, segment.stamps, segment.bases)
+
+    def count(self, board: Board, progress: PeerProgress) -> None:
         """The transaction is committed."""
         board.counts.update(self.counts)
         board.conflicts.update(self.conflicts)
         progress.counts.update(self.counts)
         progress.observer.applied(self.disputed, self.counts["parked"])
-        ancestry = board.ancestry
-        for at, stamp, base in self.written:
-            ancestry.note(at, stamp, base)
-        for segment in self.straight:
-            ancestry.note_all(segment.table, segment.keys, segment.stamps, segment.bases)

@@ -186,12 +186,11 @@ class Applier(Intake, Parking):
             self.counts["huge transaction"] += 1
             for work in works:
                 yield from self._part(tx, work, effort, plans)
-        yield from self.commit(tx)
-        ancestry = self.node.ancestry
         for plan in plans:
-            self.counts["applied as it was"] += plan.exact_items
             for at, stamp, base in plan.written:
-                ancestry.note(at, stamp, base)
+                self.node.ancestry.note(at, stamp, base)
+        yield from self.commit(tx)
+        self.counts["applied as it was"] += sum(plan.exact_items for plan in plans)
 
     def _part(self, tx: Tx, work: Work, effort: Effort, plans: list[Plan]) -> Steps:
         database = self.database
@@ -237,11 +236,11 @@ class Applier(Intake, Parking):
             self.database.rollback(tx)
             self.counts["detour"] += 1
             return False
-        yield from self.commit(tx)
-        self.counts["straight"] += 1
         ancestry = self.node.ancestry
         for segment in segments:
             ancestry.note_all(segment.table, segment.keys, segment.stamps, segment.bases)
+        yield from self.commit(tx)
+        self.counts["straight"] += 1
         return True
 
     def fence(self, tx: Tx, mark: Progress) -> Steps:

@@ -7,6 +7,7 @@ its way to the topic then may still arrive, or never.
 from collections import deque
 from typing import NamedTuple
 
+from meshnode.core.epoch import is_successors
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Claim, Frame, Record
 
@@ -171,10 +172,9 @@ class Origin(Actor):
         """Whether the epoch that stands there, or that of ``applied``, is a successor's."""
         node, records = self.node, self.database.records
         applied = max(records[APPLIED + peer].own_epoch for peer in self.region.peers)
-        if applied > node.apply_epoch > 0:
-            self.counts["epoch of a COMMIT that was lost"] += epoch in node.epochs
-            return True
-        return bool(node.epochs) and epoch not in node.epochs
+        found = is_successors(epoch, node.epochs, applied, node.apply_epoch)
+        self.counts["epoch of a COMMIT that was lost"] += found and epoch in node.epochs
+        return found
 
     def serves_again(self, epoch: int) -> bool:
         """Whether this process has raised the epoch, and sent no claim with it."""

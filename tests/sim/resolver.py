@@ -205,10 +205,10 @@ class Resolver(Mending, Parking):
         plan = yield from self.outcomes(tx, [Work(item, [], [incoming])], True, False, True)
         database.acquire(tx, record)
         database.set(tx, record, letter._replace(state="closed"))
-        yield from self.commit(tx)
-        self.counts["letter replayed"] += 1
         for at, stamp, base in plan.written:
             self.node.ancestry.note(at, stamp, base)
+        yield from self.commit(tx)
+        self.counts["letter replayed"] += 1
 
     def mark_loop(self, tx) -> None:
         """The tailer passes over what begins with the row of ``applied``."""

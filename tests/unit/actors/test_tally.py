@@ -39,12 +39,14 @@ def test_a_huge_transaction_leaves_no_images_behind():
     assert all(segment.rows for segment in segments), "the caller's may still be taken apart"
 
 
-def test_what_is_committed_is_counted_and_its_ancestry_known():
+def test_only_what_is_committed_is_counted_and_its_ancestry_is_known_before():
     tally, board, progress = Tally(1), Board(1), PeerProgress()
     tally.add_straight([part_of(0, 10), part_of(10, 5)])
-    assert not board.counts and board.ancestry.of((TABLE, key_of(12)), STAMP) is None
-    tally.settle(board, progress)
+    assert board.ancestry.of((TABLE, key_of(12)), STAMP) is None
+    tally.remember(board.ancestry)
     assert board.ancestry.of((TABLE, key_of(12)), STAMP) == (BASE,)
+    assert not board.counts
+    tally.count(board, progress)
     counted = {"applied_transactions": 1, "applied_rows": 15, "applied_straight": 15}
     assert dict(board.counts) == dict(progress.counts) == counted
 
