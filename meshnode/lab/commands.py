@@ -17,6 +17,7 @@ from meshnode.lab.faults import lab_of
 
 DEFAULT_REGIONS = 8
 WAIT_SECONDS = 120.0
+POLL_SECONDS = 0.5
 
 
 class Ending:
@@ -63,7 +64,7 @@ async def _stay_up(args: argparse.Namespace) -> None:
     directory = args.dir or layout.fresh_directory()
     # What is shown until Ctrl-C must not outlive its window, however that ends.
     bound = not args.detach
-    if args.dir and layout.Layout.at(args.dir).description.exists():
+    if args.dir and layout.Layout.at(args.dir).is_there:
         lab = Cluster(args.dir)
         _refuse_another_shape(lab, args)
         await cluster.resume(lab, die_with_parent=bound)
@@ -86,7 +87,7 @@ async def _stay_up(args: argparse.Namespace) -> None:
         else:
             await _show(lab)
     finally:
-        if not args.detach:
+        if not args.detach and lab.layout.is_there:
             to_stderr("taking the lab down")
             await lab.down()
 
@@ -108,12 +109,14 @@ def _refuse_another_shape(lab: Cluster, args: argparse.Namespace) -> None:
 
 
 async def _show(lab: Cluster) -> None:
-    """Show the live table until cancelled; without a terminal just stay."""
-    if not (sys.stdout.isatty() or sys.stderr.isatty()):
-        await asyncio.Event().wait()
-    from meshnode.lab import view
+    """Show the live table until cancelled or the lab is gone; without a terminal just stay."""
+    if sys.stdout.isatty() or sys.stderr.isatty():
+        from meshnode.lab import view
 
-    await view.watch(lab)
+        await view.watch(lab)
+    while lab.layout.is_there:  # noqa: ASYNC110 - a file has no event
+        await asyncio.sleep(POLL_SECONDS)
+    to_stderr("the lab has been taken down")
 
 
 async def status(args: argparse.Namespace) -> int:

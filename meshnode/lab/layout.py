@@ -57,6 +57,11 @@ class Layout:
         return self.directory / "lab.json"
 
     @property
+    def is_there(self) -> bool:
+        """Whether nobody has deleted the lab."""
+        return self.description.exists()
+
+    @property
     def topology(self) -> Path:
         return self.directory / "topology.toml"
 
@@ -147,7 +152,7 @@ def last_directory() -> Path:
         directory = Path(_pointer().read_text().rstrip("\n"))
     except FileNotFoundError:
         raise Refused("no lab was started yet", "start one with `meshnode lab up`") from None
-    if not Layout(directory).description.exists():
+    if not Layout(directory).is_there:
         raise Refused(
             f"the lab started last, in {directory}, is gone",
             "start one with `meshnode lab up`, or name another with --dir",

@@ -17,7 +17,7 @@ REFRESH_SECONDS = 1.0
 
 
 async def watch(lab: Cluster) -> None:
-    """Show regions and lags on the terminal until cancelled."""
+    """Show regions and lags on the terminal until the lab is gone, or until cancelled."""
     console = Console(stderr=not sys.stdout.isatty())
     hint = Text(
         f"lab in {lab.directory}; Ctrl-C takes it down.  From another terminal: "
@@ -26,7 +26,7 @@ async def watch(lab: Cluster) -> None:
     )
     async with mesh_status.Lookout(lab.topology) as lookout:
         with Live(hint, console=console, screen=False, auto_refresh=False) as live:
-            while True:
+            while lab.layout.is_there:
                 seen = await lookout.look()
                 cuts = sorted(f"{a} -> {b}" for a, b in read_cuts(lab.layout.control))
                 links = Text(f"cut: {', '.join(cuts)}", "red") if cuts else Text("all links are up")

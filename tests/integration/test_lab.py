@@ -240,10 +240,10 @@ def test_wrong_input_is_named(lab: Lab, arguments: tuple[str, ...], said: str):
     assert "remedy:" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_lab_that_is_not_detached_ends_with_its_command(tmp_path: Path, number: signal.Signals):
+def up_until_it_is_ended(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """The process of a ``lab up`` that stays, and those of its nodes and servers."""
     process = subprocess.Popen(
-        [*MESHNODE, "lab", "up", "--regions", "2", "--json", "--dir", str(tmp_path / "l")],
+        [*MESHNODE, "lab", "up", "--regions", "2", "--json", "--dir", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -255,7 +255,12 @@ def test_a_lab_that_is_not_detached_ends_with_its_command(tmp_path: Path, number
         assert line, process.stderr.read() if process.stderr else ""
         text += line
     regions = json.loads(text)["regions"]
-    pids = [region[kind] for region in regions for kind in ("node_pid", "mysql_pid")]
+    return process, [region[kind] for region in regions for kind in ("node_pid", "mysql_pid")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_lab_that_is_not_detached_ends_with_its_command(tmp_path: Path, number: signal.Signals):
+    process, pids = up_until_it_is_ended(tmp_path / "l")
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(number, -number)
@@ -265,6 +270,13 @@ def test_a_lab_that_is_not_detached_ends_with_its_command(tmp_path: Path, number
         # The kernel ends them with their parent; the folder is cleared by hand.
         assert meshnode("lab", "down", "--dir", str(tmp_path / "l")).returncode == 0
         assert not [pid for pid in pids if alive(pid)]
+
+
+def test_a_command_that_shows_a_lab_ends_when_another_takes_it_down(tmp_path: Path):
+    process, _ = up_until_it_is_ended(tmp_path / "l")
+    assert meshnode("lab", "down", "--dir", str(tmp_path / "l")).returncode == 0
+    assert "the lab has been taken down" in process.communicate(timeout=60)[1]
+    assert process.returncode == 0
 
 
 def test_the_demo_converges(tmp_path: Path):
