@@ -97,7 +97,7 @@ class MemoryClaiming(MemoryMending):
                 if (table.schema, table.name) in tables
             }
             notices = Notices(self.store.region, self.own)
-            assembler = MemoryAssembler(self.own, known, notices, skipped)
+            assembler = MemoryAssembler(self.own, known, notices, part_bytes, skipped)
             return Log(MemoryStream(self.database, len(GtidSet(after))), assembler, known)
 
         return await self._say(read)

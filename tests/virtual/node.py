@@ -13,7 +13,8 @@ from meshnode.actors.origin import Origin
 from meshnode.actors.resolver import Resolver
 from meshnode.actors.settings import SettingsGuard
 from meshnode.actors.watcher import View
-from meshnode.topology import MysqlAddress, Region, Replicate, Topology
+from meshnode.limits import FRAME_TARGET_BYTES
+from meshnode.topology import Limits, MysqlAddress, Region, Replicate, Topology
 
 from .bus import MemoryBus
 from .store import MemoryStore
@@ -21,7 +22,7 @@ from .store import MemoryStore
 NAMES = ("one", "two", "three")
 
 
-def topology_of(regions: int) -> Topology:
+def topology_of(regions: int, part_bytes: int) -> Topology:
     return Topology(
         mesh="shop",
         replicate=Replicate(tables=("shop.*",)),
@@ -29,6 +30,9 @@ def topology_of(regions: int) -> Topology:
         regions=tuple(
             Region(id=at + 1, name=NAMES[at], mysql=MysqlAddress(NAMES[at]))
             for at in range(regions)
+        ),
+        limits=Limits(
+            part_bytes=part_bytes, frame_target_bytes=min(part_bytes, FRAME_TARGET_BYTES)
         ),
     )
 

@@ -3,6 +3,8 @@
 import random
 from dataclasses import dataclass
 
+from meshnode.limits import PART_BYTES
+
 
 @dataclass
 class Options:
@@ -10,7 +12,8 @@ class Options:
 
     ``refused``: of the versions of others that cannot stand in a region; ``idle``: of the long
     transactions that stay open for longer than an applier waits.  ``clock_steps``: seconds by which
-    a server's clock jumps at most, forth or back, again and again.
+    a server's clock jumps at most, forth or back, again and again.  ``part_bytes``: transactions
+    that are longer are published in parts; an image has about 30.
     """
 
     regions: int = 2
@@ -32,6 +35,7 @@ class Options:
     refused: float = 0.0
     idle: float = 0.0
     clock_steps: float = 0.0
+    part_bytes: int = PART_BYTES
 
 
 def options_of(source: random.Random) -> Options:
@@ -60,4 +64,5 @@ def options_of(source: random.Random) -> Options:
         refused=maybe(0.2, 0.3),
         idle=maybe(0.05, 0.3),
         clock_steps=maybe(source.choice((0.05, 2.0, 20.0)), 0.3),
+        part_bytes=source.choice((PART_BYTES, 40, 40)),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 CLAIM, FRAME = "C", "F"
-HEARTBEAT = 2
+PART, HEARTBEAT = 1, 2
 UPSERT = 0
 
 Version = tuple[int, int]
@@ -19,12 +19,19 @@ Version = tuple[int, int]
 
 @dataclass
 class Stream:
-    """What one topic says: ``entries`` are ``(seq, key, outcome, stamp)`` in order."""
+    """What one topic says: ``entries`` are ``(seq, key, outcome, stamp)`` in order.
+
+    ``huge`` counts transactions in parts, ``unfinished`` those that a claim made void; ``open`` is
+    one whose last part is still to come.
+    """
 
     region: int
     entries: list[tuple[int, bytes, int, Version]] = field(default_factory=list)
     transactions: list[str] = field(default_factory=list)
     images: bytearray = field(default_factory=bytearray)
+    huge: int = 0
+    unfinished: int = 0
+    open: list[list[Any]] = field(default_factory=list)
     last: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -37,7 +44,10 @@ def read(region: int, payloads: Iterable[bytes]) -> Stream:
     for payload in payloads:
         record = msgspec.msgpack.decode(payload)
         if record[0] == CLAIM:
-            epoch = max(epoch, record[5])
+            if record[5] > epoch:
+                epoch = record[5]
+                stream.unfinished += bool(stream.open)
+                stream.open.clear()
             continue
         if record[5] < epoch:
             continue
@@ -49,16 +59,29 @@ def read(region: int, payloads: Iterable[bytes]) -> Stream:
 
 def _take(stream: Stream, item: list[Any], promised: int) -> int:
     """One item; the promise that holds after it."""
-    seq, kind, tx_id = item[0], item[1], item[2]
-    ops, entries, beat = item[7], item[8], item[9]
+    seq, kind, tx_id, last = item[0], item[1], item[2], item[5]
     if seq != stream.last + 1:
         stream.problems.append(f"item {seq} follows {stream.last}")
     stream.last = seq
     if kind == HEARTBEAT:
-        return max(promised, beat[2])
+        return max(promised, item[9][2])
+    stream.open.append(item)
+    if {part[2] for part in stream.open} != {tx_id}:
+        stream.problems.append(f"item {seq} stands between the parts of another transaction")
+    if kind == PART and not last:
+        return promised
     if tx_id in stream.transactions:
         stream.problems.append(f"transaction {tx_id} is published twice")
     stream.transactions.append(tx_id)
+    stream.huge += kind == PART
+    for part in stream.open:
+        _rows(stream, part, promised)
+    stream.open.clear()
+    return promised
+
+
+def _rows(stream: Stream, item: list[Any], promised: int) -> None:
+    seq, ops, entries = item[0], item[7], item[8]
     for _, _, rows in ops:
         stream.images += rows
     for _, key, outcome, ts, origin, *_ in entries:
@@ -67,7 +90,6 @@ def _take(stream: Stream, item: list[Any], promised: int) -> int:
         if outcome == UPSERT and ts <= promised:
             stream.problems.append(f"item {seq} publishes {ts}, not above the promise {promised}")
         stream.entries.append((seq, bytes(key), outcome, (ts, origin)))
-    return promised
 
 
 def expected(streams: Iterable[Stream]) -> dict[bytes, Version]:

@@ -1,10 +1,11 @@
 """The binlog of a database in memory, as the tailer reads it."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from meshnode.core.change import RowOp, Table, Transaction
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat
+from meshnode.mysql.collect import PATIENCE
 from meshnode.mysql.notices import Notices
 
 from .database import Change, Committed, Database
@@ -38,14 +39,23 @@ class MemoryStream:
 
 
 class MemoryAssembler:
-    """Makes transactions of what the stream reads; drops those that the mesh has applied."""
+    """Makes transactions of what the stream reads, and parts of those of more than ``part_bytes``.
+
+    Drops what the mesh has applied.
+    """
 
     def __init__(
-        self, region: int, tables: Mapping[str, Table], notices: Notices, skipped: Iterable[str]
+        self,
+        region: int,
+        tables: Mapping[str, Table],
+        notices: Notices,
+        part_bytes: Callable[[], int],
+        skipped: Iterable[str],
     ) -> None:
         self.region = region
         self.tables = tables
         self.notices = notices
+        self.part_bytes = part_bytes
         self.skipped = set(skipped)
         self._passed: list[tuple[str, int]] = []
 
@@ -57,30 +67,44 @@ class MemoryAssembler:
             for change in committed.changes:
                 if change.name.kind == "member" and change.after is not None:
                     self.notices.epoch = max(self.notices.epoch, change.after.epoch)
-            tx = self._transaction(committed)
-            if tx is not None:
-                tx.passed, self._passed = self._passed, []
-                yield tx
+            parts = self._parts(committed)
+            if parts:
+                parts[-1].last = True
+                parts[-1].passed, self._passed = self._passed, []
+                yield from parts
 
-    def _transaction(self, committed: Committed) -> Transaction | None:
-        """None where there is nothing for the stream, as in what only GC has done."""
+    def _parts(self, committed: Committed) -> list[Transaction]:
+        """Empty where there is nothing for the stream, as in what only GC has done."""
         if f"{source_of(self.region)}:{committed.number}" in self.skipped:
-            return None
-        tx = Transaction(
-            f"{source_of(self.region)}:{committed.number}", committed.at,
-            mended=dict(committed.mended), format=FORMAT, server="9.7.0",
-        )  # fmt: skip
+            return []
+        tx = self._part(committed, 0)
+        parts = [tx]
+        waits = False
         for change in committed.changes:
             if change.name.kind == "row":
-                tx.ops.append(_op(change, self.tables[change.name.table]))
+                op = _op(change, self.tables[change.name.table])
+                # A part does not end between a delete and its tombstone.
+                allowed = self.part_bytes() * (PATIENCE if waits else 1)
+                if tx.size and tx.size + len(op.rows) > allowed:
+                    tx = self._part(committed, tx.part + 1)
+                    parts.append(tx)
+                tx.ops.append(op)
+                tx.rows += 1
+                tx.size += len(op.rows)
+                waits = change.kind == DELETE
             elif change.name.kind == "tomb" and change.kind != DELETE:
                 tx.tombstones.append((change.name.table, change.name.key, change.after))
+                waits = False
             elif change.name.kind == "heartbeat":
                 beat: Beat = change.after
                 tx.beat = beat
-        tx.rows = len(tx.ops)
-        tx.size = sum(len(op.rows) for op in tx.ops)
-        return tx if tx.ops or tx.tombstones or tx.beat else None
+        return parts if tx.ops or tx.tombstones or tx.beat else []
+
+    def _part(self, committed: Committed, part: int) -> Transaction:
+        return Transaction(
+            f"{source_of(self.region)}:{committed.number}", committed.at, part, last=False,
+            mended=dict(committed.mended), format=FORMAT, server="9.7.0",
+        )  # fmt: skip
 
 
 def _op(change: Change, table: Table) -> RowOp:

@@ -17,7 +17,7 @@ from meshnode.actors import gardener, origin
 from meshnode.actors.gardener import Gardener
 from meshnode.core import look
 from meshnode.core.ledger import Ledger
-from meshnode.core.wire import Sender
+from meshnode.core.wire import Claim, Item, Sender
 from meshnode.store.values import Member, Waiting
 
 from .applying import MemoryApplying
@@ -48,6 +48,11 @@ LOCKED = replace(
 )
 
 
+IN_PARTS = Options(
+    keys=8, seconds=6.0, long_transactions=0.8, part_bytes=40, kill=0.001, bus_lag=0.02
+)
+
+
 def outcome(seed: int, options: Options | None = None) -> tuple[list[str], dict[str, int]]:
     """What is wrong with a seed, and what happened in it."""
     world = World(seed, options)
@@ -75,7 +80,7 @@ def test_seeds() -> None:
             assert not problems, f"seed {seed} ({KEPT.get(seed, 'new')}): {problems}"
             happened.update(counts)
     disturbed = ("kills", "cancels", "twins", "cuts", "clock steps", "clients disturbed")
-    for what in (*disturbed, "parked", "set aside"):
+    for what in (*disturbed, "parked", "set aside", "huge", "unfinished"):
         assert happened[what] >= 5, f"{what}: {happened}"
     assert happened["fenced"], happened
 
@@ -169,6 +174,14 @@ def forgotten_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gardener, "ROUND_SECONDS", 0.1)
 
 
+def parts_outlive_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_the_epoch(self: Ledger, claim: Claim) -> list[Item]:
+        self.epoch = max(self.epoch, claim.epoch)
+        return []
+
+    monkeypatch.setattr(Ledger, "_claim", only_the_epoch)
+
+
 MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
     "no look": (no_look, HOT),
     "no look at tombstones": (blind_look, HOT),
@@ -180,6 +193,7 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
     "the bus forgets what was not noted": (forgotten_too_soon, Options(kill=0.001, seconds=6.0)),
     "held-back keys are tried once": (held_back_once, LOCKED),
     "rows that cannot stand are dropped": (dropped, Options(refused=0.2, seconds=4.0)),
+    "a claim leaves parts as they are": (parts_outlive_a_claim, IN_PARTS),
 }
 
 TRIES = 30

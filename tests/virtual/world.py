@@ -73,7 +73,7 @@ class World:
         self.options = options or options_of(self.random)
         self.loop = VirtualLoop(seed)
         self.topics = Topics(self.random)
-        self.topology = topology_of(self.options.regions)
+        self.topology = topology_of(self.options.regions, self.options.part_bytes)
         self.written: list[tuple[int, int, str]] = []
         self.counts: dict[str, int] = {}
         self.faulty = True
@@ -298,6 +298,8 @@ class World:
     def problems(self) -> list[str]:
         """How the mesh differs from what its topics say."""
         streams = [oracle.read(place.number, self._payloads(place.number)) for place in self.places]
+        self.counts["huge"] = sum(stream.huge for stream in streams)
+        self.counts["unfinished"] = sum(stream.unfinished for stream in streams)
         problems = [
             f"topic {stream.region}: {problem}" for stream in streams for problem in stream.problems
         ]
