@@ -177,12 +177,24 @@ class Process:
     def __init__(self, node: Node) -> None:
         self.node = node
         self._stopped = False
+        self._waiting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Wait until the node may start; raises Refused where it may not.
+    async def start(self) -> bool:
+        """Wait until the node may start; False if it was stopped before.
 
-        The topology file is followed meanwhile: the address may be what keeps it waiting.
+        Raises Refused where it may not.  The topology file is followed meanwhile: the address may
+        be what keeps it waiting.
         """
+        self._waiting = asyncio.create_task(self._wait())
+        try:
+            await self._waiting
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            return False
+        return True
+
+    async def _wait(self) -> None:
         try:
             await self.node.open()
             while True:
@@ -225,6 +237,8 @@ class Process:
     def stop(self) -> None:
         """End the node, whichever it is, cleanly."""
         self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
         self.node.supervisor.stop()
 
 
@@ -240,12 +254,12 @@ def _settle_memory() -> None:
 async def run_node(path: str, region: str) -> int:
     """Run the node of ``region`` until SIGTERM or SIGINT; 0 after a clean end."""
     process = Process(Node(load(path), Path(path), region))
-    await process.start()
-    _settle_memory()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.stop)
-    log.info("meshnode of region %s, mesh %s, is starting", region, process.node.topology.mesh)
-    await process.run()
+    if await process.start():
+        _settle_memory()
+        log.info("meshnode of region %s, mesh %s, is starting", region, process.node.topology.mesh)
+        await process.run()
     log.info("meshnode of region %s ended", region)
     return 0

@@ -89,8 +89,9 @@ def _regions_refused(old: Topology, new: Topology) -> list[str]:
     before = {region.name: region.id for region in old.regions}
     after = {region.name: region.id for region in new.regions}
     reason = (
-        "refused: the set of regions and their ids are fixed for the life of a mesh in this"
-        " release (every stamp holds an id); remedy: put the old value back"
+        "refused: every stamp holds an id, so ids never change, and the set of regions only while"
+        " all nodes are stopped; remedy: put the old value back, or see docs/LIMITS.md,"
+        " 'What this release does not do'"
     )
     found = []
     for name in sorted(before.keys() | after.keys()):

@@ -83,10 +83,7 @@ class Watcher(Actor):
             return True
         found = changes(self.view.now, new)
         if found.refused:
-            self._refuse(
-                "; ".join(found.refused),
-                "put it right; a changed set of regions needs a restart of all nodes",
-            )
+            self._refuse("; ".join(found.refused), "put it right")
             return True
         parts = rebuilt(self.view.now, new, self.region)
         if parts and not await self._give_way(new, ", ".join(parts)):

@@ -170,7 +170,7 @@ async def trigger_definer(context: Context) -> list[Finding]:
             definer,
             f"owns the triggers of {', '.join(sorted(set(tables)))}: if it is dropped or loses its "
             "grants, every write to them fails",
-            f"keep that account, or make the triggers anew as {own}",
+            f"keep that account, or run `meshnode init` as {own}: it makes them anew",
         )
         for definer, tables in strangers.items()
     ]

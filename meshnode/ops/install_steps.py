@@ -192,7 +192,7 @@ ORDER BY ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER"""
 async def triggers(
     connection: Control, region: int, schema_name: str, table_name: str
 ) -> list[Statement]:
-    """Triggers that are missing, altered, of another region, or no longer the last.
+    """Triggers that are missing, altered, of another region or owner, or no longer the last.
 
     One that is there is replaced under a table lock, so that no write slips
     through between the two.
@@ -200,6 +200,7 @@ async def triggers(
     found = await catalog.read(connection, schema_name, table_name)
     assert found is not None
     there = {row[0]: row for row in await connection.rows(TRIGGERS, (schema_name, table_name))}
+    owner = await connection.value("SELECT CURRENT_USER()")
     last: dict[tuple[str, str], str] = {}
     for name, timing, event, *_ in there.values():
         last[timing, event] = name
@@ -211,7 +212,8 @@ async def triggers(
             steps.append(Statement((_TRIGGER_MODE, create), cleanup=(_SESSION_MODE,)))
             continue
         role = trigger.role
-        same = row[4] == trigger.body and (row[1], row[2]) == (role.timing, role.event)
+        wanted = trigger.body, role.timing, role.event, owner
+        same = (row[4], row[1], row[2], row[6]) == wanted
         modes = set(row[5].split(",")) == set(schema.TRIGGER_SQL_MODE.split(","))
         if not same or not modes or last[role.timing, role.event] != trigger.name:
             name = quoted_table(schema_name, table_name)

@@ -49,12 +49,13 @@ METRICS = (
            "1 while an operator has paused the peer here",
            "`meshnode resume PEER --region REGION` when its reason is gone"),
     Metric("meshnode_retention_left_seconds", "gauge", PEER, "seconds",
-           "time until the bus forgets the oldest record of the peer that is not applied here; "
-           "absent where the bus does not forget by age",
+           "time until the bus forgets the oldest record of the peer that is not applied here, by "
+           "the retention of the topology file; absent where the bus does not forget by age",
            "below half of `meshnode_retention_seconds`: "
            "bring the stream back to life, or raise the topic's retention"),
     Metric("meshnode_retention_seconds", "gauge", NONE, "seconds",
-           "how long the bus keeps a record; absent where it does not forget by age", INFORMS),
+           "how long the bus keeps a record, by the topology file; absent where it does not forget "
+           "by age", INFORMS),
     Metric("meshnode_retention_lost_bytes_total", "counter", NONE, "bytes",
            "bytes of the own topic that were deleted because it had reached `max_bytes`, although "
            "a peer had not said to have applied them; stays 0 where the bus is Kafka",

@@ -185,6 +185,27 @@ async def test_altered_triggers_are_replaced_and_come_last_again(servers) -> Non
         assert await one.value("SELECT _mesh_ts > 1000 AND v = 6 FROM app.t") == 1
 
 
+async def test_triggers_are_made_anew_by_who_is_to_own_them(servers) -> None:
+    """They run with their owner's rights: without that account no client could write."""
+    (server,) = await servers(1)
+    topology = topology_of([server])
+    async with await control(server) as one:
+        await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)")
+        await init(topology)
+        created = [
+            (name, (await one.row(f"SHOW CREATE TRIGGER app.{name}"))[2])
+            for name in (schema.trigger_name(role, "app", "t") for role in schema.TriggerRole)
+        ]
+        await run(one, "CREATE USER former", "GRANT ALL ON *.* TO former")
+        await run(one, "USE app", f"SET sql_mode = '{schema.TRIGGER_SQL_MODE}'")
+        for name, text in created:
+            theirs = text.replace(text.partition(" TRIGGER ")[0], "CREATE DEFINER=former", 1)
+            await run(one, f"DROP TRIGGER app.{name}", theirs)
+        assert len((await init(topology)).statements) == 4
+        assert (await init(topology)).statements == []
+        await run(one, "DROP USER former", "INSERT INTO app.t VALUES (1, 5)", "DELETE FROM app.t")
+
+
 @pytest.mark.parametrize(
     ("definition", "reason"),
     [

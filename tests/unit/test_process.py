@@ -122,6 +122,35 @@ def moved(topology: Topology, **changes: object) -> Topology:
     return msgspec.structs.replace(topology, regions=(msgspec.structs.replace(one, **changes), two))
 
 
+async def test_a_node_that_waits_for_its_server_can_be_stopped(
+    topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(topology: Topology, region: str) -> str:
+        return "nobody answers"
+
+    monkeypatch.setattr(composition, "away", gone)
+    process = Process(composition.Node(topology, None, "one"))
+    starting = asyncio.create_task(process.start())
+    await asyncio.sleep(0.01)
+    assert process.node.actors[0].state.reason == "nobody answers"
+    process.stop()
+    assert await starting is False
+
+
+async def test_a_start_that_is_cancelled_is_no_stop(
+    topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(topology: Topology, region: str) -> str:
+        return "nobody answers"
+
+    monkeypatch.setattr(composition, "away", gone)
+    starting = asyncio.create_task(Process(composition.Node(topology, None, "one")).start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+
 async def test_a_node_gives_way_and_the_reason_is_in_view(topology: Topology) -> None:
     former = composition.Node(topology, None, "one")
     former.board.epochs.add(7)
