@@ -94,7 +94,8 @@ class ApplyLoop:
                     effort.items = max(1, len(batch) // 2)
                 else:
                     self.state.set("running", f"waits for a row lock: {error.what}")
-                    effort.locked(time.monotonic())
+                    if self.writer.begun:
+                        effort.locked(time.monotonic())
                     await self._pause()
             except Replan:
                 await self.session.rollback()
@@ -186,10 +187,10 @@ class ApplyLoop:
         if batch[0].huge is not None:
             await self._try_huge(batch, batch[0].huge)
             return
-        if self.effort.park:
-            await self._park(batch[0])
-            return
         works = await self._works(batch)
+        if works and self.effort.park:
+            await self._park(batch[0], *works)
+            return
         format_bytes = next((ready.format for ready in batch if ready.format), b"")
         await self.writer.begin(batch, format_bytes if works else b"")
         if works:
@@ -266,12 +267,11 @@ class ApplyLoop:
             await reader.close()
         await self._commit(tally)
 
-    async def _park(self, ready: Ready) -> None:
+    async def _park(self, ready: Ready, work: Work) -> None:
         """Apply a single item but for the rows that cannot stand here, which are parked.
 
         So are rows that clients hold locked, if it is time not to wait for them any more.
         """
-        (work,) = await self._works([ready])
         await self.writer.begin([ready], ready.format)
         tally = Tally(1)
         await apply_parking(self.writer, work, self.effort, ready.format, tally)

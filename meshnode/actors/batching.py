@@ -16,7 +16,10 @@ APART_ROWS = 500
 
 
 def next_batch(pending: Iterable[Ready], items: int, most_rows: int) -> list[Ready]:
-    """The next batch: whole items of one format, one form of each table, within budget."""
+    """The next batch: whole items of one format, one form of each table, within budget.
+
+    Never empty where something waits.
+    """
     batch: list[Ready] = []
     rows = 0
     forms: dict[str, object] = {}
@@ -32,7 +35,8 @@ def next_batch(pending: Iterable[Ready], items: int, most_rows: int) -> list[Rea
             or (ready.format and format_bytes and ready.format != format_bytes)
         ):
             break
-        if any(forms.setdefault(table.digest, table) is not table for table in ready.used):
+        other = any(forms.setdefault(table.digest, table) is not table for table in ready.used)
+        if batch and other:
             break
         if ready.rows:
             run = ready.segments is not None

@@ -8,13 +8,14 @@ published stream.  A parked row holds its origin's promise down.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
 from meshnode.actors.watcher import View
 from meshnode.bus.port import BusWriter, Position, Retained, TopicRewritten
 from meshnode.core.frontier import gc_limit
+from meshnode.errors import Busy
 from meshnode.faultpoints import fault
 from meshnode.store.port import Gardening, Store
 from meshnode.topology import Region
@@ -39,6 +40,7 @@ class Gardener(Actor):
         self.board = board
         self.begun: dict[int, int] = {}
         """The incarnation of each peer's stream when it was last looked at."""
+        self._left = ""
 
     async def run(self) -> None:
         """Make a round every ten seconds."""
@@ -50,11 +52,22 @@ class Gardener(Actor):
                 await asyncio.sleep(ROUND_SECONDS)
 
     async def round(self, session: Gardening) -> None:
-        """One round; each step is safe to repeat."""
-        await self.drop_tombstones(session)
-        await self.forget_records(session)
+        """One round; each step is safe to repeat.
+
+        What meets a lock is left to the next round: a client may hold it for hours.
+        """
+        self._left = ""
+        await self._unless_held(self.drop_tombstones(session))
+        await self._unless_held(self.forget_records(session))
         await self.forget_former(session)
         await self.retain()
+        self.state.set("running", self._left)
+
+    async def _unless_held(self, step: Awaitable[None]) -> None:
+        try:
+            await step
+        except Busy as error:
+            self._left = f"leaves locked rows to the next round: {error.what}"
 
     async def drop_tombstones(self, session: Gardening) -> None:
         """Delete stable tombstones in small transactions; note the limit before the first."""
@@ -68,16 +81,20 @@ class Gardener(Actor):
         if not limit:
             return
         for digest, since in (await session.activations()).items():
-            if not await session.any_stable(digest, since, limit):
-                continue
-            await session.note_limit(limit)
-            fault("gardener.drop")
-            while True:
-                gone = await session.drop_stable(digest, since, limit, CHUNK_ROWS)
-                self.board.counts["gc_tombstones"] += gone
-                if gone < CHUNK_ROWS:
-                    break
-                await asyncio.sleep(0)
+            await self._unless_held(self._drop(session, digest, since, limit))
+
+    async def _drop(self, session: Gardening, digest: str, since: int, limit: int) -> None:
+        """Those of one table."""
+        if not await session.any_stable(digest, since, limit):
+            return
+        await session.note_limit(limit)
+        fault("gardener.drop")
+        while True:
+            gone = await session.drop_stable(digest, since, limit, CHUNK_ROWS)
+            self.board.counts["gc_tombstones"] += gone
+            if gone < CHUNK_ROWS:
+                break
+            await asyncio.sleep(0)
 
     async def forget_records(self, session: Gardening) -> None:
         """Delete closed letters and conflict records beyond their time, in chunks."""

@@ -206,8 +206,9 @@ class Intake:
         self.board.peer(self.sender.region).observer.received(items, page.tables)
         stretch: list[Item] = []
         rows = 0
+        runs = _in_one_form(page.tables)
         for item in items:
-            if item.kind == TRANSACTION and eligible(item, page.tables):
+            if runs and item.kind == TRANSACTION and eligible(item, page.tables):
                 stretch.append(item)
                 rows += len(item.entries)
                 if rows >= self.run_rows:
@@ -310,6 +311,11 @@ class Intake:
             seq, tx_id, position, self.ledger.epoch, self.frontier, self.heard_us, commit_us,
             self.heard_beat,
         )  # fmt: skip
+
+
+def _in_one_form(tables: Sequence[Table]) -> bool:
+    """Whether no two are the same table; around a change of its definition they may be."""
+    return len({table.digest for table in tables}) == len(set(tables))
 
 
 def tables_of(item: Item, tables: list[Table]) -> list[Table]:

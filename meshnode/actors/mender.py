@@ -189,7 +189,7 @@ class Mender:
             for op in tx.ops:
                 if op.table.folds is not None:
                     wanted += ((op.table, key) for key in op.wire_keys())
-            for table, key, _, _ in tx.partial:
+            for table, key, *_ in tx.partial:
                 if table.folds is not None:
                     wanted.append((table, key))
             for table, key, _ in tombstones_of(tx, self.known):

@@ -19,7 +19,7 @@ from meshnode.actors.takeover import (
 )
 from meshnode.actors.watcher import View
 from meshnode.bus.port import Bus, BusWriter, Position
-from meshnode.core.change import Transaction
+from meshnode.core.change import Table, Transaction
 from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
@@ -135,7 +135,7 @@ class Origin(Actor):
             if isinstance(first, Exception):
                 await outbox.put(first, 1)
                 return
-            batch = _of_one_format(kept)
+            batch = of_one_form(kept)
             kept = kept[len(batch) :]
             self.board.format = batch[0].format
             taken = self.board.observer.now()
@@ -201,11 +201,21 @@ class Origin(Actor):
         return ledger
 
 
-def _of_one_format(kept: list[Transaction | Exception]) -> list[Transaction]:
-    """The first transactions that follow one format description."""
+def of_one_form(kept: list[Transaction | Exception]) -> list[Transaction]:
+    """The first transactions that follow one format description, and one form of each table.
+
+    A key is known by its table as it is defined, so what a batch learns of one must not be
+    forgotten where the definition changes; and peers apply rows of one form at a time.
+    """
     batch: list[Transaction] = []
+    forms: dict[str, Table] = {}
     for tx in kept:
         if isinstance(tx, Exception) or (batch and tx.format != batch[0].format):
             break
+        tables = {op.table for op in tx.ops}
+        tables.update(each.table for each in tx.partial)
+        if batch and any(forms.get(table.digest, table) is not table for table in tables):
+            break
+        forms.update((table.digest, table) for table in tables)
         batch.append(tx)
     return batch

@@ -57,7 +57,8 @@ async def carry_out(
 class PeerWriter:
     """Writes what ``peer`` published into ``region``, on ``session``, from ``stored`` on.
 
-    ``seq`` is that of the last item applied, ``incarnation`` that of the stream.
+    ``seq`` is that of the last item applied, ``incarnation`` that of the stream.  ``begun``: the
+    fence of the present transaction is written, so that a lock is one of a row.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class PeerWriter:
         self.board = board
         self.seq = stored.seq
         self.incarnation = stored.incarnation
+        self.begun = False
         self.progress: PeerProgress = board.peer(peer.id)
         self.progress.seq, self.progress.frontier = stored.seq, stored.frontier
         self.progress.heard_us, self.progress.commit_us = stored.heard_us, stored.commit_us
@@ -91,8 +93,10 @@ class PeerWriter:
 
         ``format_bytes`` is the format description that its images follow, if there are any.
         """
+        self.begun = False
         if not await self.session.begin(format_bytes, self.fence(batch)):
             await self._fenced()
+        self.begun = True
         fault("applier.fenced")
 
     async def write(self, works: Sequence[Work], *, deep: bool, wait: bool, split: bool) -> Plan:

@@ -8,8 +8,11 @@ saw.  What to publish and what to mend is decided from that in
 :mod:`meshnode.core.mend`.
 """
 
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -98,12 +101,25 @@ Marker = tuple[str, bytes]
 """``digest, wire key``: a key where only the digest of its table is at hand."""
 
 
+class Partial(NamedTuple):
+    """A row whose image was not full.
+
+    ``alive``: whether it is there after it; ``stamp`` if the image had one; ``behind``: how
+    many of the transaction's row operations come before it, all of them unless said.
+    """
+
+    table: Table
+    key: bytes
+    alive: bool
+    stamp: Stamp | None
+    behind: int = sys.maxsize
+
+
 class Transaction(msgspec.Struct, eq=False):
     """A local transaction, or a part of one, in binlog order.
 
     ``tombstones`` holds what the triggers wrote, by table digest and key;
-    ``partial`` rows whose images were not full: their key, whether the row is
-    there after it, and the stamp if the image had one; such rows are lifted;
+    ``partial`` rows whose images were not full: such rows are lifted;
     ``passed`` the transactions (this one last, if it is complete) that the
     stream has passed since the one before, as source and number; ``format`` the
     format description event that its images follow, ``server`` the version that
@@ -118,7 +134,7 @@ class Transaction(msgspec.Struct, eq=False):
     ops: list[RowOp] = []
     tombstones: list[tuple[str, bytes, Stamp]] = []
     mended: dict[Marker, Mended] = {}
-    partial: list[tuple[Table, bytes, bool, Stamp | None]] = []
+    partial: list[Partial] = []
     beat: Beat | None = None
     passed: list[tuple[str, int]] = []
     format: bytes = b""
@@ -167,7 +183,7 @@ def tombstones_of(
     """
     if not tx.tombstones:
         return
-    forms = {table.digest: table for table, *_ in tx.partial}
+    forms = {each.table.digest: each.table for each in tx.partial}
     forms.update((op.table.digest, op.table) for op in tx.ops)
     for digest, key, stamp in tx.tombstones:
         table = forms.get(digest) or known.get(digest)
@@ -183,21 +199,18 @@ def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net
     counts as a delete; that of a table that is not replicated counts as nothing.
     """
     nets: dict[NetKey, Net] = {}
+    partial = deque(tx.partial)
     for number, op in enumerate(tx.ops):
+        while partial and partial[0].behind <= number:
+            _shortened(nets, partial.popleft())
         if op.kind == WRITE:
             _inserted(nets, number, op)
         elif op.kind == DELETE:
             _deleted(nets, op)
         else:
             _updated(nets, number, op)
-    for table, key, alive, stamp in tx.partial:
-        net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
-        net.op = -1
-        if alive:
-            net.stamp, net.partial = stamp or ZERO, True
-        else:
-            _gone(net, stamp or ZERO)
-            net.blind = net.blind or stamp is None
+    for each in partial:
+        _shortened(nets, each)
     for table, key, stamp in tombstones_of(tx, known):
         net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
         net.tomb = max(net.tomb or ZERO, stamp)
@@ -205,6 +218,18 @@ def net_effects(tx: Transaction, known: Mapping[str, Table]) -> dict[NetKey, Net
         if net.tomb is not None:
             net.replaced = max(net.replaced, net.tomb)
     return nets
+
+
+def _shortened(nets: dict[NetKey, Net], partial: Partial) -> None:
+    """A row whose image was not full."""
+    table, key, alive, stamp, _ = partial
+    net = nets.setdefault((table, table.fold(key)), Net(table, key, None))
+    net.op, net.partial = -1, alive
+    if alive:
+        net.stamp = stamp or ZERO
+    else:
+        _gone(net, stamp or ZERO)
+        net.blind = net.blind or stamp is None
 
 
 def _inserted(nets: dict[NetKey, Net], number: int, op: RowOp) -> None:

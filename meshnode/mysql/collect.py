@@ -14,7 +14,7 @@ are cut to that here, so that a row of 40 MiB does not travel twice.
 from collections.abc import Callable
 
 from meshnode import limits
-from meshnode.core.change import RowOp, Table, Transaction
+from meshnode.core.change import Partial, RowOp, Table, Transaction
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import DELETE, UPDATE, WRITE
 from meshnode.errors import Halt
@@ -111,7 +111,7 @@ class Collector:
                 if image.key is None:
                     raise self._stop(f"has an image of {table.title} without its key")
                 stamp = None if image.ts is None else Stamp(image.ts, image.origin or 0)
-                tx.partial.append((table, image.key, alive, stamp))
+                tx.partial.append(Partial(table, image.key, alive, stamp, len(tx.ops)))
 
     def tombstones(self, mapped: Mapped, rows: Rows, event: bytes) -> None:
         """Tombstones that triggers wrote or raised."""

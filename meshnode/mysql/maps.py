@@ -133,6 +133,10 @@ def own_shape(table_map: TableMap, names: Sequence[str] = ()) -> Shape:
     return replace(shape, columns=columns, key=key)
 
 
+DEFINITIONS_KEPT = 4096
+"""From so many definitions on, those of tables that are not replicated are forgotten again."""
+
+
 class TableMaps:
     """The table maps of one stream, and the tables that are replicated at its present place.
 
@@ -160,11 +164,22 @@ class TableMaps:
         definition = definition_of(event, at, end)
         mapped = self._by_definition.get(definition)
         if mapped is None:
-            mapped = self._by_definition[definition] = self._make(event[at:end])
+            mapped = self._make(event[at:end])
+            if len(self._by_definition) >= DEFINITIONS_KEPT:
+                self._forget_ignored()
+            self._by_definition[definition] = mapped
         if self._by_id.get(number) is not mapped:
             self._by_id[number] = mapped
             if mapped.table is not None:
                 self.known[mapped.digest] = mapped.table
+
+    def _forget_ignored(self) -> None:
+        """Jobs may create, fill and drop tables of new names for ever."""
+        self._by_definition = {
+            definition: mapped
+            for definition, mapped in self._by_definition.items()
+            if mapped.role is not Role.IGNORED
+        }
 
     def get(self, number: bytes) -> Mapped | None:
         """The table under this id (6 bytes as in the event), or ``None``."""

@@ -12,6 +12,7 @@ import pytest
 
 from meshnode import faultpoints
 from meshnode.actors import straight
+from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.straight import StraightWay
 from tests.virtual.options import Options
 from tests.virtual.world import World
@@ -65,9 +66,13 @@ class Session:
 
 
 async def test_a_batch_on_the_straight_way_passes_its_points(passed: list[str]) -> None:
-    writer = SimpleNamespace(session=Session(passed), fence=lambda batch: None)
+    writer = SimpleNamespace(
+        session=Session(passed), fence=lambda batch: None, board=Board(1), progress=PeerProgress()
+    )
     way = StraightWay(writer)
-    assert await way._write([SimpleNamespace(format=b"x")], "statements")
+    batch = [SimpleNamespace(format=b"x", items=[])]
+    prepared = SimpleNamespace(statements="statements", segments=[])
+    assert await way._write(batch, prepared)
     assert passed == ["written", *STRAIGHT[:2], "committed", STRAIGHT[2]]
 
 

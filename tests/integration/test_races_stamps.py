@@ -185,6 +185,7 @@ async def test_rows_with_partial_images_are_lifted(servers, tmp_path, image) -> 
     async with running(servers, tmp_path, table) as mesh:
         one, two = mesh.sql
         await one.execute("INSERT INTO app.t VALUES (1,'a',1,'x'), (2,'b',2,'y'), (3,'c',3,'z')")
+        await one.execute("INSERT INTO app.t VALUES (5,'e',5,'x'), (6,'f',6,'y')")
         await mesh.settle()
         async with await mesh.session(0) as client:
             await client.execute(f"SET SESSION binlog_row_image = {image}")
@@ -192,9 +193,16 @@ async def test_rows_with_partial_images_are_lifted(servers, tmp_path, image) -> 
             await client.execute("INSERT INTO app.t (id, v) VALUES (4, 'new')")
             await client.execute("DELETE FROM app.t WHERE id = 2")
             await client.execute("UPDATE app.t SET id = 30 WHERE id = 3")
+            # The insert has a full image, the delete before it has not.
+            await client.execute("REPLACE INTO app.t VALUES (5, 'again', 6, 'w')")
+            await run(
+                client, "BEGIN", "DELETE FROM app.t WHERE id = 6",
+                "INSERT INTO app.t VALUES (6, 'back', 7, 'v')", "COMMIT",
+            )  # fmt: skip
         rows = await converged(mesh)
         assert [row[:4] for row in rows] == [
-            (1, "partial", 1, "x"), (4, "new", None, None), (30, "c", 3, "z"),
+            (1, "partial", 1, "x"), (4, "new", None, None), (5, "again", 6, "w"),
+            (6, "back", 7, "v"), (30, "c", 3, "z"),
         ]  # fmt: skip
         for key in (2, 3):
             assert await tombstone(one, key) == await tombstone(two, key) is not None

@@ -8,7 +8,7 @@ from meshnode.actors.board import Board, Tail
 from meshnode.actors.gardener import Gardener
 from meshnode.actors.heart import Heart
 from meshnode.bus.port import Retained, TopicRewritten
-from meshnode.errors import Retry
+from meshnode.errors import Busy, Retry
 
 REGION = SimpleNamespace(id=1, name="one")
 
@@ -155,3 +155,53 @@ async def test_a_loss_is_told_too_where_nobody_knows_who_was_behind(caplog) -> N
     topic.retained = Retained(100, 50, 50, (0,))
     await gardener.retain()
     assert "some region had not said" in caplog.text
+
+
+class Held(Bookkeeping):
+    """One of two tables with tombstones is locked by a client; so are the old records."""
+
+    def __init__(self) -> None:
+        super().__init__({2: 7})
+        self.dropped: list[str] = []
+        self.locked = True
+
+    async def frontiers(self) -> dict[int, int]:
+        return {2: 100}
+
+    async def parked(self) -> list[int]:
+        return []
+
+    async def activations(self) -> dict[str, int]:
+        return {"held": 0, "free": 0}
+
+    async def any_stable(self, digest: str, since: int, limit: int) -> bool:
+        return True
+
+    async def note_limit(self, limit: int) -> None:
+        """It is noted."""
+
+    async def drop_stable(self, digest: str, since: int, limit: int, rows: int) -> int:
+        if digest == "held" and self.locked:
+            raise Busy("1205: Lock wait timeout exceeded")
+        self.dropped.append(digest)
+        return 0
+
+    async def forget(self, days: float, rows: int) -> None:
+        if self.locked:
+            raise Busy("1205: Lock wait timeout exceeded")
+
+
+async def test_a_client_that_holds_a_tombstone_holds_up_nothing_else() -> None:
+    """Its transaction may be open for hours; the bus must forget all the while."""
+    gardener, board, topic = beside(2)
+    board.tail, board.acknowledged[2] = Tail(b"9", frontier=100), b"5"
+    gardener.begun = {2: 7}
+    session = Held()
+    await gardener.round(session)
+    assert session.dropped == ["free"]
+    assert topic.free == [b"5", b"9"]
+    assert gardener.state.state == "running"
+    assert "Lock wait timeout" in gardener.state.reason
+    session.locked = False
+    await gardener.round(session)
+    assert gardener.state.reason == ""

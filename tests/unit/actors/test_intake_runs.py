@@ -9,15 +9,23 @@ from meshnode.actors import intake as intake_module
 from meshnode.actors.batching import next_batch
 from meshnode.actors.intake import Intake, Mark, Ready
 from meshnode.actors.kernel import Mailbox
+from meshnode.core.change import Table
+from meshnode.core.shape import Column, FieldType
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import HEARTBEAT, VERSION, Beat, Claim, Frame, Item, encode
+from meshnode.mysql.builders import build_table_map
+from meshnode.mysql.maps import make_table
 
 T = number_table()
 
 
-def inserts(seq: int, *keys: int) -> Item:
+def inserts(seq: int, *keys: int, table: int = 0) -> Item:
+    """New rows of the table with this number in the frame; 1 has a column more."""
     rows = ((key, Stamp(1000 + seq, PEER)) for key in keys)
     item = item_of(transaction(write(T, *rows)), own=PEER)
+    for each in (*item.ops, *item.entries):
+        each.table = table
+    item.ops[0].rows += bytes(4 * table)
     return replace(item, seq=seq, tx_id=f"a:{seq}", commit_us=seq)
 
 
@@ -25,12 +33,13 @@ def beat(seq: int) -> Item:
     return Item(seq, HEARTBEAT, "", 0, beat=Beat(seq, 500 + seq, 400 + seq, ""))
 
 
-async def taken_in(*items: Item, **settings: int) -> tuple[Intake, list[Ready]]:
+async def taken_in(
+    *items: Item, tables: tuple[Table, ...] = (T,), **settings: int
+) -> tuple[Intake, list[Ready]]:
     """What the intake makes of one frame with ``items``."""
     claim = encode(Claim(VERSION, "shop", PEER, INCARNATION, 1))
-    frame = Frame(
-        VERSION, "shop", PEER, INCARNATION, 1, "9.7.0", b"fde", 0, "", [T.map_body], list(items)
-    )
+    maps = [table.map_body for table in tables]
+    frame = Frame(VERSION, "shop", PEER, INCARNATION, 1, "9.7.0", b"fde", 0, "", maps, list(items))
     outbox: Mailbox[Ready] = Mailbox(1 << 30)
     reader = Records(claim, encode(frame))
     found = intake_of(reader, outbox)
@@ -51,6 +60,31 @@ async def test_a_stretch_of_ordinary_items_is_one_step():
     assert [segment.keys[0] for segment in run.segments] == [(2).to_bytes(8, "little")]
     assert run.size == sum(len(op.rows) for item in run.items for op in item.ops)
     assert [table.title for table in run.used] == ["shop.t"]
+
+
+async def test_rows_of_two_definitions_of_a_table_are_not_in_one_step():
+    """A column was added under load: a frame may have rows from before and after it."""
+    wider = make_table(
+        build_table_map(1, "shop", T.name, (*T.shape.columns, Column("more", FieldType.LONG)), (0,))
+    )
+    assert wider.digest == T.digest
+    before = [inserts(seq, seq) for seq in range(1, 31)]
+    after = [inserts(seq, seq, table=1) for seq in range(31, 61)]
+    _, steps = await taken_in(*before, *after, tables=(T, wider))
+    taken = []
+    while steps:
+        batch = next_batch(steps, 1000, 10_000)
+        assert len({table for ready in batch for table in ready.used}) == 1
+        taken.append(batch[-1].mark.seq)
+        del steps[: len(batch)]
+    assert taken == [30, 60]
+
+
+def test_a_batch_is_never_empty():
+    """Whatever a step holds, the batch that is tried is that step at least."""
+    forms = make_table(T.map_body), make_table(T.map_body)
+    ready = Ready(Mark(1, "", b"", 1, 0, 0, 0), used=list(forms))
+    assert next_batch([ready, ready], 1000, 10_000) == [ready]
 
 
 async def test_short_stretches_are_left_as_they_are():

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import pytest
 from core_values import (
     OWN,
     PEER,
@@ -15,7 +16,7 @@ from core_values import (
     write,
 )
 
-from meshnode.core.change import Transaction, net_effects
+from meshnode.core.change import Partial, Transaction, net_effects
 from meshnode.core.stamp import ZERO, Stamp
 
 T = number_table()
@@ -189,23 +190,41 @@ def test_a_tombstone_in_another_spelling_belongs_to_the_row():
 
 
 def test_a_partial_image_is_a_row_without_image():
-    tx = Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))])
+    tx = Transaction("a:1", 0, partial=[Partial(T, wire_key(1), True, s(20))])
     net = only(tx)
     assert (net.partial, net.stamp, net.op) == (True, s(20), -1)
-    tx = Transaction("a:1", 0, partial=[(T, wire_key(1), True, None)])
+    tx = Transaction("a:1", 0, partial=[Partial(T, wire_key(1), True, None)])
     assert only(tx).stamp == ZERO
 
 
 def test_a_partial_image_after_a_full_one_hides_its_image():
-    tx = transaction(write(T, (1, s(10))), partial=[(T, wire_key(1), True, s(20))])
+    tx = transaction(write(T, (1, s(10))), partial=[Partial(T, wire_key(1), True, s(20))])
     net = only(tx)
     assert (net.partial, net.stamp, net.op) == (True, s(20), -1)
+
+
+@pytest.mark.parametrize("shown", [None, s(10)])
+def test_a_full_image_after_a_partial_delete_is_the_row(shown):
+    """REPLACE with all columns in a session that logs no more of what it deletes than the key."""
+    tx = transaction(
+        write(T, (1, s(20))),
+        partial=[Partial(T, wire_key(1), False, shown, behind=0)],
+        tombs=((1, s(19)),),
+    )
+    net = only(tx)
+    assert (net.partial, net.stamp, net.op, net.tomb) == (False, s(20), 0, s(19))
+
+
+def test_a_full_image_between_two_partial_ones_is_not_the_row():
+    one = Partial(T, wire_key(1), False, None, behind=0)
+    net = only(transaction(write(T, (1, s(20))), partial=[one, one._replace(behind=1)]))
+    assert (net.stamp, net.op) == (None, -1)
 
 
 def test_a_partial_delete():
     tx = Transaction(
         "a:1", 0,
-        partial=[(T, wire_key(1), False, s(10))],
+        partial=[Partial(T, wire_key(1), False, s(10))],
         tombstones=[(T.digest, wire_key(1), s(20))],
     )  # fmt: skip
     net = only(tx)
@@ -215,7 +234,7 @@ def test_a_partial_delete():
 def test_a_partial_image_of_a_key_that_then_goes():
     tx = Transaction(
         "a:1", 0,
-        partial=[(T, wire_key(1), True, s(20)), (T, wire_key(1), False, s(20))],
+        partial=[Partial(T, wire_key(1), True, s(20)), Partial(T, wire_key(1), False, s(20))],
         tombstones=[(T.digest, wire_key(1), s(21))],
     )  # fmt: skip
     net = only(tx)
@@ -241,7 +260,7 @@ def test_a_delete_and_its_tombstone_meet_though_the_table_was_defined_anew_since
     assert (net.table, net.tomb, net.unseen) == (T, s(20), s(10))
     tx = Transaction(
         "a:1", 0,
-        partial=[(T, wire_key(1), False, s(10))],
+        partial=[Partial(T, wire_key(1), False, s(10))],
         tombstones=[(T.digest, wire_key(1), s(20))],
     )  # fmt: skip
     (net,) = net_effects(tx, {T.digest: newer}).values()

@@ -14,7 +14,7 @@ from core_values import (
     write,
 )
 
-from meshnode.core.change import Mended, Transaction, net_effects
+from meshnode.core.change import Mended, Partial, Transaction, net_effects
 from meshnode.core.held import HeldBack, in_turn, is_hidden, surely_overtaken, turns
 from meshnode.core.mend import Examined, Examiner, Fate, LateTombstone, Lift, Reason
 from meshnode.core.plain import plain
@@ -205,7 +205,7 @@ def test_a_version_below_a_later_tombstone_that_is_published_ends_the_chain():
 
 def test_a_row_whose_stamp_nobody_saw_is_not_noted():
     held = HeldBack()
-    tx = Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))])
+    tx = Transaction("a:1", 0, partial=[Partial(T, wire_key(1), True, s(20))])
     assert held.bases(examined(tx)) == {} and held.rows == {}
 
 
@@ -267,7 +267,7 @@ def test_a_note_taken_over_waits_for_the_version_that_it_is_about():
 def test_a_note_taken_over_counts_for_a_row_that_is_not_shown_in_full():
     held = HeldBack()
     held.load([(MARK, Mended(s(10), s(30, PEER), True))], [])
-    nets = net_effects(Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))]), KNOWN)
+    nets = net_effects(Transaction("a:1", 0, partial=[Partial(T, wire_key(1), True, s(20))]), KNOWN)
     held.raise_replaced([nets])
     assert nets[K].replaced == s(30, PEER)
 

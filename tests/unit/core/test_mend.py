@@ -14,7 +14,7 @@ from core_values import (
 )
 from judged import KNOWN, K, T, examine, publish, s, summary
 
-from meshnode.core.change import Transaction, net_effects
+from meshnode.core.change import Partial, Transaction, net_effects
 from meshnode.core.mend import Examiner, Fate, Reason, image_of, keys_to_look_up
 from meshnode.core.stamp import ZERO
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPSERT, Beat
@@ -53,7 +53,7 @@ REASONS = [
     (Reason.TOMBSTONE, transaction(write(T, (1, s(20)))), {K: s(20, PEER)}, frozenset(), 0),
     (
         Reason.PARTIAL,
-        Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))]),
+        Transaction("a:1", 0, partial=[Partial(T, wire_key(1), True, s(20))]),
         {}, frozenset(), 0,
     ),
     (Reason.LOCKED, transaction(write(T, (1, s(20)))), {}, frozenset({K}), 0),
@@ -109,7 +109,7 @@ def test_a_lift_is_above_all_that_the_row_has_replaced():
 
 
 def test_a_partial_row_is_lifted_whatever_stands():
-    tx = Transaction("a:1", 0, partial=[(T, wire_key(1), True, s(20))])
+    tx = Transaction("a:1", 0, partial=[Partial(T, wire_key(1), True, s(20))])
     lift = examine(tx).lifts[K]
     assert (lift.seen, lift.image) == (None, None)
 
@@ -256,11 +256,26 @@ def test_a_tombstone_without_row_is_published_but_not_exact():
 
 
 def test_partial_images_make_the_item_inexact():
-    tx = transaction(write(T, (2, s(20))), partial=[(T, wire_key(1), True, s(20))])
+    tx = transaction(write(T, (2, s(20))), partial=[Partial(T, wire_key(1), True, s(20))])
     examined = examine(tx)
     examined.lifts[K].fate = Fate.LIFTED
     item = publish(examined)
     assert [key for key, *_ in summary(item)] == [wire_key(2)]
+    assert not item.exact
+
+
+@pytest.mark.parametrize("shown", [None, s(10)])
+def test_a_row_put_back_whole_after_a_partial_delete_is_published(shown):
+    """The delete came first, though its image was short: the row is there."""
+    tx = transaction(
+        write(T, (1, s(20))),
+        partial=[Partial(T, wire_key(1), False, shown, behind=0)],
+        tombs=((1, s(19)),),
+    )
+    examined = examine(tx, {K: s(19)})
+    assert (examined.lifts, examined.late) == ({}, {})
+    item = publish(examined)
+    assert [each[:3] for each in summary(item)] == [(wire_key(1), UPSERT, s(20))]
     assert not item.exact
 
 
@@ -281,7 +296,7 @@ def test_only_keys_that_end_with_a_whole_row_are_looked_up():
         write(T, (1, s(20))),
         delete(T, (2, s(10))),
         update(T, ((3, s(10)), (4, s(20)))),
-        partial=[(T, wire_key(5), True, s(20))],
+        partial=[Partial(T, wire_key(5), True, s(20))],
     )
     assert keys_to_look_up([net_effects(tx, KNOWN)]) == {at(T, 1), at(T, 4)}
 
@@ -300,7 +315,7 @@ def test_what_follows_a_late_tombstone_in_one_batch_must_be_above_it():
 @pytest.mark.parametrize(("shown", "late"), [(None, s(901)), (s(10, PEER), s(11)), (ZERO, s(1))])
 def test_a_delete_whose_image_hides_the_stamp_is_buried_above_its_commit(shown, late):
     """A MINIMAL image has only the key; a tombstone at 1 would lose to the row at every peer."""
-    tx = Transaction("a:1", 900, partial=[(T, wire_key(1), False, shown)])
+    tx = Transaction("a:1", 900, partial=[Partial(T, wire_key(1), False, shown)])
     examined = examine(tx)
     assert [each.stamp for each in examined.late.values()] == [late]
     assert summary(publish(examined))[0][:3] == (wire_key(1), REMOVE, late)

@@ -4,7 +4,7 @@ from core_values import OWN, PEER, at, delete, number_table, text_table, transac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode.core.change import Mended, Transaction, net_effects
+from meshnode.core.change import Mended, Partial, Transaction, net_effects
 from meshnode.core.mend import Examiner, Removed, to_item
 from meshnode.core.plain import plain, plain_item
 from meshnode.core.stamp import Stamp
@@ -93,7 +93,7 @@ def test_what_is_not_takes_the_long_way():
         transaction(row, tombs=((2, s(30)),)),
         transaction(row, mended=mended),
         transaction(row, beat=Beat(1, 1, 1, "")),
-        transaction(row, partial=[(T, b"", True, None)]),
+        transaction(row, partial=[Partial(T, b"", True, None)]),
         transaction(row, update(T, ((1, s(20)), (1, s(21))))),
         transaction(write(NAMES, ("a", s(20)), ("A", s(21)))),
         Transaction("a:1", 0),

@@ -304,9 +304,23 @@ def test_a_partial_image_behind_full_ones_is_seen():
     )
 
     assert [op.rows for tx in parts for op in tx.ops] == [image(1, 10) + image(1, 20)] * 2
-    assert [(key, alive, stamp) for tx in parts for _, key, alive, stamp in tx.partial] == [
-        (wire_key(2), True, Stamp(30, 1))
+    assert [tuple(each[1:]) for tx in parts for each in tx.partial] == [
+        (wire_key(2), True, Stamp(30, 1), 0)
     ]
+
+
+def test_partial_images_keep_their_place_among_full_ones():
+    """REPLACE with all columns under MINIMAL: the delete shows its key, the insert everything."""
+    bare = build_rows(EventType.DELETE_ROWS, ROWS, 1, 3, b"\x01", None, [b"\0" + wire_key(1)])
+    whole = rows(EventType.WRITE_ROWS, ROWS, image(1, 20))
+    (tx,) = feed(
+        assembler(), gtid(5), BEGIN, whole[0], packet(EventType.DELETE_ROWS, bare),
+        *rows(EventType.WRITE_ROWS, TOMBSTONES, image(1, 19)), *whole,
+        packet(EventType.DELETE_ROWS, bare), XID,
+    )  # fmt: skip
+    assert [tuple(each[1:]) for each in tx.partial] == [
+        (wire_key(1), False, None, 0), (wire_key(1), False, None, 1),
+    ]  # fmt: skip
 
 
 def test_large_before_images_are_cut_to_key_and_stamp(monkeypatch):

@@ -4,8 +4,9 @@ import pytest
 from core_values import number_table
 
 from meshnode.core.shape import Column, FieldType
+from meshnode.mysql import maps as maps_module
 from meshnode.mysql.builders import build_table_map
-from meshnode.mysql.maps import TableMaps
+from meshnode.mysql.maps import Role, TableMaps
 
 COLUMNS = number_table().shape.columns
 BIT_LENGTHS, FOREIGN_KEY = 1, 2
@@ -43,3 +44,20 @@ def test_a_table_is_one_whatever_its_id_and_the_flags_of_the_event():
     wider = build_table_map(7, "shop", "orders", (*COLUMNS, Column("n", FieldType.LONG)), (0,))
     maps.define(wider, 0, len(wider))
     assert maps.get(wider[:6]).table is not found[0]
+
+
+def test_tables_that_come_and_go_are_forgotten_but_for_replicated_ones(monkeypatch):
+    """A job that fills tables of ever new names must not fill the node."""
+    monkeypatch.setattr(maps_module, "DEFINITIONS_KEPT", 10)
+    maps = TableMaps([("shop", "orders")], {})
+
+    def defined(name: str) -> object:
+        body = build_table_map(7, "shop", name, COLUMNS, (0,))
+        maps.define(body, 0, len(body))
+        return maps.get(body[:6])
+
+    orders = defined("orders")
+    for number in range(100):
+        assert defined(f"job_{number}").role is Role.IGNORED
+        assert len(maps._by_definition) <= 10
+    assert defined("orders") is orders
