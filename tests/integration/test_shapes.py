@@ -60,6 +60,25 @@ async def test_a_column_is_added_under_load_region_by_region(servers, tmp_path) 
         assert mesh.count("parked") == 0
 
 
+async def test_a_backlog_from_before_and_after_a_new_column_is_applied(servers, tmp_path) -> None:
+    """A node that catches up sends many small transactions at once, over the ALTER.
+
+    Needed: rows of one definition go together, in what is published and in what is applied.
+    """
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await mesh.stop(0)
+        for number in range(40):
+            await one.execute("INSERT INTO app.t (id, v) VALUES (%s, 'a')", (number,))
+        for sql in mesh.sql:
+            await sql.execute("ALTER TABLE app.t ADD COLUMN extra INT NOT NULL DEFAULT 7")
+        for number in range(40, 80):
+            await one.execute("INSERT INTO app.t (id, v, extra) VALUES (%s, 'a', 8)", (number,))
+        mesh.start(0)
+        rows = await converged(mesh)
+        assert [row[-1] for row in rows] == [7] * 40 + [8] * 40
+
+
 async def test_an_update_from_a_narrow_region_takes_the_default_back(servers, tmp_path) -> None:
     """An upsert of the narrow region is delete and write: the same value in every wide region.
 
