@@ -5,6 +5,8 @@ them fails, all start again from what the topic itself says was published: there
 is no other checkpoint.
 """
 
+from itertools import chain
+
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Actor, Mailbox, together, within
 from meshnode.actors.mender import Draft, Mender
@@ -212,10 +214,20 @@ def of_one_form(kept: list[Transaction | Exception]) -> list[Transaction]:
     for tx in kept:
         if isinstance(tx, Exception) or (batch and tx.format != batch[0].format):
             break
-        tables = {op.table for op in tx.ops}
-        tables.update(each.table for each in tx.partial)
-        if batch and any(forms.get(table.digest, table) is not table for table in tables):
+        in_form = _in_form(tx, forms)
+        if batch and not in_form:
             break
-        forms.update((table.digest, table) for table in tables)
         batch.append(tx)
     return batch
+
+
+def _in_form(tx: Transaction, forms: dict[str, Table]) -> bool:
+    """Whether ``tx`` has its tables as ``forms`` has them, by digest; those that are new go in."""
+    last = None
+    for each in chain(tx.ops, tx.partial):
+        table = each.table
+        if table is not last:
+            last = table
+            if forms.setdefault(table.digest, table) is not table:
+                return False
+    return True

@@ -66,7 +66,7 @@ async def test_a_backlog_from_before_and_after_a_new_column_is_applied(servers, 
     Needed: rows of one definition go together, in what is published and in what is applied.
     """
     async with running(servers, tmp_path) as mesh:
-        one, two = mesh.sql
+        one = mesh.sql[0]
         await mesh.stop(0)
         for number in range(40):
             await one.execute("INSERT INTO app.t (id, v) VALUES (%s, 'a')", (number,))
