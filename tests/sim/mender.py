@@ -6,7 +6,16 @@ tombstones, let the core judge, mend, and only when that is committed hand the d
 
 from collections.abc import Generator, Iterable
 
-from meshnode.core.change import Marker, Mended, Net, NetKey, Table, Transaction, net_effects
+from meshnode.core.change import (
+    Marker,
+    Mended,
+    Net,
+    NetKey,
+    Partial,
+    Table,
+    Transaction,
+    net_effects,
+)
 from meshnode.core.held import HeldBack, in_turn, surely_overtaken, turns
 from meshnode.core.mend import Examined, Examiner, Removed, keys_to_look_up, to_item
 from meshnode.core.plain import Plain, plain, plain_item
@@ -119,9 +128,9 @@ class Mender(Mending):
         if logged.partial:
             for _, key, _, to, row in changes:
                 if row is None or key != to:
-                    tx.partial.append((table_of(key), wire_key(key), False, None))
+                    tx.partial.append(Partial(table_of(key), wire_key(key), False, None))
                 if row is not None:
-                    tx.partial.append((table_of(to), wire_key(to), True, row[0]))
+                    tx.partial.append(Partial(table_of(to), wire_key(to), True, row[0]))
         else:
             tx.ops = row_ops(changes)
         if tombs:
