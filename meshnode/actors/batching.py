@@ -10,6 +10,7 @@ mixed only while they are few: together they go the long way, and the runs lose 
 from collections.abc import Iterable
 
 from meshnode.actors.intake import Ready
+from meshnode.core.change import Table, in_form
 
 APART_ROWS = 500
 """From so many rows on a batch ends where runs end or begin: together they go the long way."""
@@ -22,7 +23,7 @@ def next_batch(pending: Iterable[Ready], items: int, most_rows: int) -> list[Rea
     """
     batch: list[Ready] = []
     rows = 0
-    forms: dict[str, object] = {}
+    forms: dict[str, Table] = {}
     format_bytes = b""
     runs = False
     for ready in pending:
@@ -35,8 +36,8 @@ def next_batch(pending: Iterable[Ready], items: int, most_rows: int) -> list[Rea
             or (ready.format and format_bytes and ready.format != format_bytes)
         ):
             break
-        other = any(forms.setdefault(table.digest, table) is not table for table in ready.used)
-        if batch and other:
+        same = in_form(ready.used, forms)
+        if batch and not same:
             break
         if ready.rows:
             run = ready.segments is not None

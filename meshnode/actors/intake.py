@@ -18,7 +18,7 @@ from meshnode.actors.board import Board
 from meshnode.actors.kernel import FIRST_PAUSE, LONGEST_PAUSE, Mailbox, State
 from meshnode.actors.patience import PatientReader
 from meshnode.bus.port import BusReader, Position, Record
-from meshnode.core.change import Table, definition_of
+from meshnode.core.change import Table, definition_of, in_form
 from meshnode.core.check import Incoming, Scanned, check, scan
 from meshnode.core.ledger import Ledger
 from meshnode.core.runs import Segment, eligible, prove
@@ -206,7 +206,8 @@ class Intake:
         self.board.peer(self.sender.region).observer.received(items, page.tables)
         stretch: list[Item] = []
         rows = 0
-        runs = _in_one_form(page.tables)
+        # Around a change of its definition a frame may have a table twice.
+        runs = in_form(page.tables, {})
         for item in items:
             if runs and item.kind == TRANSACTION and eligible(item, page.tables):
                 stretch.append(item)
@@ -311,11 +312,6 @@ class Intake:
             seq, tx_id, position, self.ledger.epoch, self.frontier, self.heard_us, commit_us,
             self.heard_beat,
         )  # fmt: skip
-
-
-def _in_one_form(tables: Sequence[Table]) -> bool:
-    """Whether no two are the same table; around a change of its definition they may be."""
-    return len({table.digest for table in tables}) == len(set(tables))
 
 
 def tables_of(item: Item, tables: list[Table]) -> list[Table]:

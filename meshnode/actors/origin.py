@@ -21,7 +21,7 @@ from meshnode.actors.takeover import (
 )
 from meshnode.actors.watcher import View
 from meshnode.bus.port import Bus, BusWriter, Position
-from meshnode.core.change import Table, Transaction
+from meshnode.core.change import Table, Transaction, in_form
 from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Ledger
 from meshnode.core.mend import Examiner
@@ -214,20 +214,8 @@ def of_one_form(kept: list[Transaction | Exception]) -> list[Transaction]:
     for tx in kept:
         if isinstance(tx, Exception) or (batch and tx.format != batch[0].format):
             break
-        in_form = _in_form(tx, forms)
-        if batch and not in_form:
+        same = in_form([each.table for each in chain(tx.ops, tx.partial)], forms)
+        if batch and not same:
             break
         batch.append(tx)
     return batch
-
-
-def _in_form(tx: Transaction, forms: dict[str, Table]) -> bool:
-    """Whether ``tx`` has its tables as ``forms`` has them, by digest; those that are new go in."""
-    last = None
-    for each in chain(tx.ops, tx.partial):
-        table = each.table
-        if table is not last:
-            last = table
-            if forms.setdefault(table.digest, table) is not table:
-                return False
-    return True

@@ -10,7 +10,7 @@ saw.  What to publish and what to mend is decided from that in
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,6 +99,11 @@ class Mended:
 
 Marker = tuple[str, bytes]
 """``digest, wire key``: a key where only the digest of its table is at hand."""
+
+
+def in_form(tables: Iterable[Table], forms: dict[str, Table]) -> bool:
+    """Whether ``tables`` are defined as ``forms`` has them, by digest; those that are new go in."""
+    return all(forms.setdefault(table.digest, table) is table for table in tables)
 
 
 class Partial(NamedTuple):

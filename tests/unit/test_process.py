@@ -122,29 +122,27 @@ def moved(topology: Topology, **changes: object) -> Topology:
     return msgspec.structs.replace(topology, regions=(msgspec.structs.replace(one, **changes), two))
 
 
-async def test_a_node_that_waits_for_its_server_can_be_stopped(
-    topology: Topology, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def waiting(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """A process whose server does not answer."""
+
     async def gone(topology: Topology, region: str) -> str:
         return "nobody answers"
 
     monkeypatch.setattr(composition, "away", gone)
-    process = Process(composition.Node(topology, None, "one"))
-    starting = asyncio.create_task(process.start())
+    return Process(composition.Node(topology, None, "one"))
+
+
+async def test_a_node_that_waits_for_its_server_can_be_stopped(waiting: Process) -> None:
+    starting = asyncio.create_task(waiting.start())
     await asyncio.sleep(0.01)
-    assert process.node.actors[0].state.reason == "nobody answers"
-    process.stop()
+    assert waiting.node.actors[0].state.reason == "nobody answers"
+    waiting.stop()
     assert await starting is False
 
 
-async def test_a_start_that_is_cancelled_is_no_stop(
-    topology: Topology, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def gone(topology: Topology, region: str) -> str:
-        return "nobody answers"
-
-    monkeypatch.setattr(composition, "away", gone)
-    starting = asyncio.create_task(Process(composition.Node(topology, None, "one")).start())
+async def test_a_start_that_is_cancelled_is_no_stop(waiting: Process) -> None:
+    starting = asyncio.create_task(waiting.start())
     await asyncio.sleep(0.01)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
