@@ -127,7 +127,8 @@ class BusWriter(Protocol):
         """Forget what every member has applied; ``now`` in seconds since 1970.
 
         ``applied`` holds one position per member, None for a member that has
-        not said one yet: nothing is free to go then, nor when it is empty. The
+        not said one yet: nothing is free to go then, nor when it is empty. One that
+        lies before what is kept, as an old word of a member may, frees nothing. The
         newest record always stays. Repeatable. A bus whose server has its own
         retention does nothing.
         """

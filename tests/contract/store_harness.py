@@ -75,7 +75,7 @@ class Memory:
         at = TABLE, wire_key(key)
         row = self.database.records.get(row_name(at))
         tomb = self.database.records.get(tomb_name(at))
-        value = value_of(TABLE, row.image) if row else None
+        value = value_of(row.table, row.image) if row else None
         return Standing(value, row.stamp if row else None, tomb)
 
     async def conflicts(self) -> list[tuple[int, str, Stamp, Stamp]]:

@@ -143,6 +143,9 @@ async def test_what_is_forgotten_is_refused_and_the_rest_stays(harness: Harness)
     ends = [await writer.append(bytes(400)) for _ in range(30)]
     assert len(await read_until(reader, ORIGIN, ends[-1])) == 30
     await harness.forget(writer, ends[10])
+    # What a member said long ago frees nothing.
+    for early in (ends[1], ORIGIN):
+        assert (await writer.retain([early, ends[20]], now=4e9)).dropped_bytes == 0
     assert len(await read_until(reader, ends[10], ends[-1])) == 19
     begin = await reader.begin()
     oldest = len(await read_until(reader, begin, ends[-1]))

@@ -21,6 +21,7 @@ from meshnode.store.values import Definition, Fence, Progress, Unable
 
 from .bookkeeping import Applied, Parked, applied_name, letter_name
 from .database import Name, Row, row_name, row_of, tomb_name
+from .rows import filled
 from .session import MemorySession
 
 
@@ -155,8 +156,10 @@ class MemoryWriting(MemorySession):
         if new == name:
             await self.database.update(self._open(), name, row)
         else:
+            old: Row = self.database.value(self.tx, name)
             await self.database.delete(self._open(), name)
-            await self.database.insert(self._open(), new, row)
+            moved = filled(table, row.image, old.table, old.image)
+            await self.database.insert(self._open(), new, Row(old.table, row.stamp, moved))
 
     async def look(self, plan: Plan) -> None:
         await self._say(lambda: self._look(plan))

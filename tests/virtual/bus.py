@@ -208,7 +208,12 @@ class MemoryWriter:
         topic = self.topics.topics.get(self.name)
         if topic is None or not places or None in places or not topic.payloads:
             return Retained(0, 0, 0)
-        least = min(self.topics.offset(self.name, place) for place in places if place is not None)
+        try:
+            least = min(
+                self.topics.offset(self.name, place) for place in places if place is not None
+            )
+        except RetentionPassed:
+            least = topic.first
         count = min(least, topic.end - 1) - topic.first
         gone = topic.payloads[:count]
         if count:

@@ -91,13 +91,14 @@ class MemoryClaiming(MemoryMending):
         part_bytes: Callable[[], int],
     ) -> Log:
         async def read() -> Log:
-            known = {
-                digest: table
+            active = {
+                digest
                 for digest, table in self.database.tables.items()
                 if (table.schema, table.name) in tables
             }
             notices = Notices(self.store.region, self.own)
-            assembler = MemoryAssembler(self.own, known, notices, part_bytes, skipped)
-            return Log(MemoryStream(self.database, len(GtidSet(after))), assembler, known)
+            assembler = MemoryAssembler(self.own, active, notices, part_bytes, skipped)
+            stream = MemoryStream(self.database, len(GtidSet(after)))
+            return Log(stream, assembler, assembler.known)
 
         return await self._say(read)

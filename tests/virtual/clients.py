@@ -6,13 +6,14 @@ trigger runs under the row's lock; an AFTER DELETE trigger writes the tombstone.
 """
 
 from collections.abc import Awaitable, Callable
+from zlib import crc32
 
 from meshnode.core.change import Table
 from meshnode.core.stamp import Stamp
 from meshnode.errors import MeshError
 
 from .database import Database, Row, Transaction, row_name, tomb_name
-from .rows import image, wire_key
+from .rows import added, image, wire_key
 
 CLIENT_WAIT_SECONDS = 50.0
 """``innodb_lock_wait_timeout`` of a client."""
@@ -66,7 +67,7 @@ class Client:
         """RowError where the key exists."""
         self._inserted = self.database.clock()
         stamp = Stamp(self._inserted, self.own)
-        row = Row(self.table, stamp, image(key, stamp, value))
+        row = self._row(key, stamp, value)
         await self._statement(lambda tx: self.database.insert(tx, row_name(self._at(key)), row))
 
     async def update(self, key: int, value: str) -> None:
@@ -77,8 +78,7 @@ class Client:
             row = await self.database.read(tx, name, True, CLIENT_WAIT_SECONDS)
             if row is not None:
                 stamp = Stamp(max(self.database.clock(), row.stamp.ts + 1), self.own)
-                new = Row(self.table, stamp, image(key, stamp, value))
-                await self.database.update(tx, name, new)
+                await self.database.update(tx, name, self._row(key, stamp, value))
 
         await self._statement(work)
 
@@ -106,6 +106,12 @@ class Client:
             await self.database.insert(tx, name, stamp)
         elif known < stamp:
             await self.database.update(tx, name, stamp)
+
+    def _row(self, key: int, stamp: Stamp, value: str) -> Row:
+        """A row as the table is defined now; it uses the columns that were added."""
+        table = self.database.tables[self.table.digest]
+        more = bytes((crc32(value.encode()) & 0xFF,)) * added(table)
+        return Row(table, stamp, image(key, stamp, value) + more)
 
     def _at(self, key: int) -> tuple[Table, bytes]:
         return self.table, wire_key(key)

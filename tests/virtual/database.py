@@ -21,6 +21,7 @@ from meshnode.errors import Replan, RowError
 from meshnode.limits import LOCK_WAIT_SECONDS
 
 from .locks import Deadlock, Locks
+from .rows import filled
 
 DUPLICATE = 1062
 
@@ -67,7 +68,8 @@ class Change(NamedTuple):
 class Committed(NamedTuple):
     """One transaction of the binlog; ``at`` in microseconds since 1970.
 
-    ``mended``: what the rows that it lifted had replaced.
+    ``mended``: what the rows that it lifted had replaced.  Without changes it is a statement
+    that has changed a definition.
     """
 
     number: int
@@ -98,7 +100,7 @@ class Database:
     """The server of one region; ``clock`` gives microseconds since 1970.
 
     ``notes`` are the tables that are only ever appended to: ``conflict``.
-    ``cannot_stand`` says of an image whether a constraint refuses it: MySQL's number, or 0.
+    ``cannot_stand`` says of a row whether a constraint refuses it: MySQL's number, or 0.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
@@ -110,7 +112,7 @@ class Database:
         self.locks = Locks()
         self.open: dict[Transaction, None] = {}
         self.tables: dict[str, Table] = {}
-        self.cannot_stand: Callable[[bytes], int] = lambda image: 0
+        self.cannot_stand: Callable[[Row], int] = lambda row: 0
         self.pause: Callable[[], Awaitable[None]] = _no_pause
         self._writers: dict[Name, Transaction] = {}
         self._numbers: Counter[str] = Counter()
@@ -173,15 +175,14 @@ class Database:
         await self._lock(tx, name, True, LOCK_WAIT_SECONDS)
         if self.value(tx, name) is not None:
             raise RowError(f"1062: duplicate entry for {name}", DUPLICATE)
-        self._check(value)
-        self._put(tx, WRITE, name, value)
+        self._put(tx, WRITE, name, self._fitted(value, None))
 
     async def update(self, tx: Transaction, name: Name, value: Any) -> None:
         """Change a record; Replan (1032) where there is none."""
-        if await self.read(tx, name, True, LOCK_WAIT_SECONDS) is None:
+        known = await self.read(tx, name, True, LOCK_WAIT_SECONDS)
+        if known is None:
             raise Replan(f"1032: there is no {name}")
-        self._check(value)
-        self._put(tx, UPDATE, name, value)
+        self._put(tx, UPDATE, name, self._fitted(value, known))
 
     async def delete(self, tx: Transaction, name: Name) -> None:
         """Remove a record; Replan (1032) where there is none."""
@@ -189,10 +190,17 @@ class Database:
             raise Replan(f"1032: there is no {name}")
         self._put(tx, DELETE, name, None)
 
-    def _check(self, value: Any) -> None:
-        code = self.cannot_stand(value.image) if isinstance(value, Row) else 0
+    def _fitted(self, value: Any, known: Any) -> Any:
+        """A row as its table has it now; columns that the writer lacks stay as they are known."""
+        if not isinstance(value, Row):
+            return value
+        local = self.tables.get(value.table.digest, value.table)
+        image = filled(value.table, value.image, local, known.image if known else b"")
+        row = Row(local, value.stamp, image)
+        code = self.cannot_stand(row)
         if code:
             raise RowError(f"{code}: a constraint refuses the row", code)
+        return row
 
     def _put(self, tx: Transaction, kind: int, name: Name, value: Any) -> None:
         assert not tx.ended
@@ -207,6 +215,22 @@ class Database:
     def note(self, tx: Transaction, kind: str, entry: Any) -> None:
         """Append to one of the tables that only grow."""
         tx.notes.append((kind, entry))
+
+    async def alter(self, table: Table) -> None:
+        """Give a table this definition, in one moment in which no open transaction uses it."""
+        while any(self._uses(tx, table.digest) for tx in self.open):
+            await self.growth()
+        self.tables[table.digest] = table
+        for name, row in self.records.items():
+            if name.kind == "row" and name.table == table.digest:
+                image = filled(row.table, row.image, table)
+                self.records[name] = Row(table, row.stamp, image)
+        self.binlog.append(Committed(len(self.binlog) + 1, self._clock(), [], {}))
+        self.grown()
+
+    def _uses(self, tx: Transaction, digest: str) -> bool:
+        names = (*tx.writes, *self.locks.held_by(tx))
+        return any(name.kind == "row" and name.table == digest for name in names)
 
     # Ends
 
@@ -244,7 +268,6 @@ class Database:
             number = len(self.binlog) + 1
             self.binlog.append(Committed(number, self._clock(), tx.log, tx.mended))
         self._end(tx)
-        self.grown()
 
     def rollback(self, tx: Transaction) -> None:
         if tx.ended:
@@ -257,6 +280,7 @@ class Database:
         tx.ended = True
         del self.open[tx]
         self.locks.let_all_go(tx)
+        self.grown()
 
     # Waiting
 
@@ -267,7 +291,7 @@ class Database:
                 one.set_result(None)
 
     async def growth(self) -> None:
-        """Wait until something is committed."""
+        """Wait until a transaction ends."""
         waiting = asyncio.get_running_loop().create_future()
         self._grown.append(waiting)
         await waiting

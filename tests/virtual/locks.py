@@ -5,7 +5,7 @@ A circle of waiters is found at once and costs the one who closes it its whole t
 """
 
 import asyncio
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from meshnode.errors import Busy, Retry
@@ -120,6 +120,10 @@ class Locks:
         """Give every lock of ``owner`` back."""
         for name in list(self._held.pop(owner, {})):
             self.let_go(owner, name)
+
+    def held_by(self, owner: object) -> Iterable[Name]:
+        """What ``owner`` has locked."""
+        return self._held.get(owner, ())
 
     def waiters(self) -> int:
         """How many requests wait."""

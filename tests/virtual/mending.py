@@ -18,7 +18,7 @@ from meshnode.mysql.halving import PATIENCE_SECONDS
 
 from .applying import Conflicted
 from .database import Name, Row, Transaction, row_name, tomb_name
-from .rows import image, number_of, value_of
+from .rows import restamped
 from .session import MemorySession
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ class MemoryMending(MemorySession):
         if row is None or done is None or stamp is None:
             return verdict.fate
         await self.store.wire.between()
-        new = image(number_of(lift.key), stamp, value_of(lift.table, row.image))
-        await database.update(tx, row_name(at), Row(lift.table, stamp, new))
+        new = Row(row.table, stamp, restamped(row.table, row.image, stamp))
+        await database.update(tx, row_name(at), new)
         tx.mended[(lift.table.digest, lift.key)] = Mended(row.stamp, done.base, done.base_row)
         wrote.append((lift, done, stamp))
         self.restamped.note(done, stamp, False)

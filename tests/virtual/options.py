@@ -13,7 +13,8 @@ class Options:
     ``refused``: of the versions of others that cannot stand in a region; ``idle``: of the long
     transactions that stay open for longer than an applier waits.  ``clock_steps``: seconds by which
     a server's clock jumps at most, forth or back, again and again.  ``part_bytes``: transactions
-    that are longer are published in parts; an image has about 30.
+    that are longer are published in parts; an image has about 30.  ``columns``: how many are added
+    to the table, region by region, while clients write.
     """
 
     regions: int = 2
@@ -36,6 +37,7 @@ class Options:
     idle: float = 0.0
     clock_steps: float = 0.0
     part_bytes: int = PART_BYTES
+    columns: int = 0
 
 
 def options_of(source: random.Random) -> Options:
@@ -65,4 +67,5 @@ def options_of(source: random.Random) -> Options:
         idle=maybe(0.05, 0.3),
         clock_steps=maybe(source.choice((0.05, 2.0, 20.0)), 0.3),
         part_bytes=source.choice((PART_BYTES, 40, 40)),
+        columns=source.choice((0, 0, 1, 3)),
     )

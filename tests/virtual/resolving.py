@@ -22,7 +22,9 @@ class MemoryResolving(MemoryWriting, MemoryMending):
 
     async def definitions(self) -> object:
         async def read() -> object:
-            return sorted(self.database.tables)
+            return sorted(
+                (digest, table.map_body) for digest, table in self.database.tables.items()
+            )
 
         return await self._say(read)
 

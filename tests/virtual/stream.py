@@ -1,7 +1,7 @@
 """The binlog of a database in memory, as the tailer reads it."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from meshnode.core.change import RowOp, Table, Transaction
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat
@@ -41,19 +41,21 @@ class MemoryStream:
 class MemoryAssembler:
     """Makes transactions of what the stream reads, and parts of those of more than ``part_bytes``.
 
-    Drops what the mesh has applied.
+    Drops what the mesh has applied.  ``known`` has the newest form of each table of ``active``
+    that has passed, by digest.
     """
 
     def __init__(
         self,
         region: int,
-        tables: Mapping[str, Table],
+        active: Collection[str],
         notices: Notices,
         part_bytes: Callable[[], int],
         skipped: Iterable[str],
     ) -> None:
         self.region = region
-        self.tables = tables
+        self.active = active
+        self.known: dict[str, Table] = {}
         self.notices = notices
         self.part_bytes = part_bytes
         self.skipped = set(skipped)
@@ -62,6 +64,9 @@ class MemoryAssembler:
     def feed(self, packets: Sequence[Committed]) -> Iterator[Transaction]:
         for committed in packets:
             self._passed.append((source_of(self.region), committed.number))
+            if not committed.changes:
+                self.notices.definitions += 1
+                continue
             if committed.changes[0].name.kind == "applied":
                 continue
             for change in committed.changes:
@@ -81,8 +86,9 @@ class MemoryAssembler:
         parts = [tx]
         waits = False
         for change in committed.changes:
-            if change.name.kind == "row":
-                op = _op(change, self.tables[change.name.table])
+            if change.name.kind == "row" and change.name.table in self.active:
+                op = _op(change)
+                self.known[op.table.digest] = op.table
                 # A part does not end between a delete and its tombstone.
                 allowed = self.part_bytes() * (PATIENCE if waits else 1)
                 if tx.size and tx.size + len(op.rows) > allowed:
@@ -107,8 +113,8 @@ class MemoryAssembler:
         )  # fmt: skip
 
 
-def _op(change: Change, table: Table) -> RowOp:
-    """The row operation; its table is the one here, whoever wrote the row."""
+def _op(change: Change) -> RowOp:
+    table: Table = (change.after or change.before).table
     if change.kind == WRITE:
         rows = change.after.image
     elif change.kind == UPDATE:

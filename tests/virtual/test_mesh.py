@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import pytest
 
-from meshnode.actors import gardener, origin
+from meshnode.actors import batching, fitting, gardener, intake, origin
 from meshnode.actors.gardener import Gardener
 from meshnode.core import look
 from meshnode.core.ledger import Ledger
+from meshnode.core.shape import Equal
 from meshnode.core.wire import Claim, Item, Sender
 from meshnode.store.values import Member, Waiting
 
@@ -45,6 +46,24 @@ SKEWED = replace(HOT, regions=2, keys=8, skew=2.0, bus_lag=0.3, unseen_deletes=0
 
 LOCKED = replace(
     HOT, regions=2, keys=2, clients=3, skew=2.0, long_transactions=0.8, delete_share=0.3
+)
+
+
+WIDENED = Options(
+    clients=3, seconds=6.0, bus_lag=0.02, cuts=True, lost_messages=0.01, skew=0.05, columns=4
+)
+
+BEHIND = Options(
+    regions=3,
+    keys=1,
+    clients=3,
+    seconds=6.0,
+    delete_share=0.2,
+    wire_lag=0.02,
+    bus_lag=0.3,
+    kill=0.001,
+    skew=2.0,
+    columns=4,
 )
 
 
@@ -80,7 +99,8 @@ def test_seeds() -> None:
             assert not problems, f"seed {seed} ({KEPT.get(seed, 'new')}): {problems}"
             happened.update(counts)
     disturbed = ("kills", "cancels", "twins", "cuts", "clock steps", "clients disturbed")
-    for what in (*disturbed, "parked", "set aside", "huge", "unfinished"):
+    aside = ("parked", "set aside", "huge", "unfinished")
+    for what in (*disturbed, *aside, "columns added", "halted by a definition"):
         assert happened[what] >= 5, f"{what}: {happened}"
     assert happened["fenced"], happened
 
@@ -182,6 +202,15 @@ def parts_outlive_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ledger, "_claim", only_the_epoch)
 
 
+def one_form_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (origin, intake, batching):
+        monkeypatch.setattr(module, "in_form", lambda tables, forms: True)
+
+
+def never_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "compare", lambda theirs, ours: Equal())
+
+
 MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
     "no look": (no_look, HOT),
     "no look at tombstones": (blind_look, HOT),
@@ -194,6 +223,8 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Options]] = {
     "held-back keys are tried once": (held_back_once, LOCKED),
     "rows that cannot stand are dropped": (dropped, Options(refused=0.2, seconds=4.0)),
     "a claim leaves parts as they are": (parts_outlive_a_claim, IN_PARTS),
+    "definitions are not told apart": (one_form_for_all, BEHIND),
+    "more columns here are no matter": (never_wide, WIDENED),
 }
 
 TRIES = 30

@@ -26,7 +26,7 @@ from .loop import Process, VirtualLoop
 from .mending import Held
 from .node import NAMES, VirtualNode, topology_of
 from .options import Options, options_of
-from .rows import number_table, wire_key
+from .rows import number_table, widened, wire_key
 from .session import RoughWire
 from .store import MemoryStore
 
@@ -93,7 +93,11 @@ class World:
         finally:
             log.removeHandler(errors)
             log.propagate = propagate
-        problems += errors.said
+        for error in errors.said:
+            if self.options.columns and "the definitions differ" in error:
+                self.count("halted by a definition")
+            else:
+                problems.append(error)
         problems += [str(each.get("exception")) for each in self.loop.failures]
         return problems
 
@@ -114,11 +118,13 @@ class World:
                 group.create_task(self._cut())
             if options.clock_steps:
                 group.create_task(self._step_clocks())
+            if options.columns:
+                group.create_task(self._widen())
         self.faulty = False
         for place in self.places:
             place.wire.loss = place.link.loss = 0.0
             place.link.cut.clear()
-            place.database.cannot_stand = lambda image: 0
+            place.database.cannot_stand = lambda row: 0
         problems = ["the mesh was never looked at"]
         for _ in range(SETTLE_SECONDS):
             await asyncio.sleep(1.0)
@@ -147,10 +153,10 @@ class World:
         place = Place(number, database, store, wire, link, skew)
         return place
 
-    def _refuse(self, number: int, image: bytes) -> int:
+    def _refuse(self, number: int, row: Row) -> int:
         """MySQL's number if a constraint of region ``number`` refuses a version of another one."""
-        own = image[-1] == number
-        return 0 if own or crc32(image) % 1000 >= self.options.refused * 1000 else REFUSED
+        own = row.stamp.origin == number
+        return 0 if own or crc32(row.image) % 1000 >= self.options.refused * 1000 else REFUSED
 
     async def _operate(self, place: Place) -> None:
         """Do what an operator does once the cause is gone: have every letter replayed."""
@@ -240,6 +246,15 @@ class World:
             self.random.choice(self.places).skew += round(step * 1e6)
             self.count("clock steps")
 
+    async def _widen(self) -> None:
+        """Add columns to the table, each in one region after the other."""
+        pause = self.options.seconds / self.options.columns / self.options.regions
+        for _ in range(self.options.columns):
+            for place in self.random.sample(self.places, len(self.places)):
+                await asyncio.sleep(self.random.uniform(0.0, pause))
+                await place.database.alter(widened(place.database.tables[TABLE.digest]))
+                self.count("columns added")
+
     # Clients
 
     async def _client(self, place: Place) -> None:
@@ -328,6 +343,10 @@ class World:
             if rows.get(key) != wanted.get(key)
         ]
         for key, stamp in sorted(rows.items()):
+            image = records["row", TABLE.digest, key].image
+            first = self.places[0].database.records.get(("row", TABLE.digest, key))
+            if first is not None and first.stamp == stamp and first.image != image:
+                problems.append(f"region {place.number}: key {key.hex()} has other values")
             tomb = records.get(("tomb", TABLE.digest, key))
             if tomb is not None and tuple(tomb) > stamp:
                 problems.append(f"region {place.number}: key {key.hex()} stands beside {tomb}")
