@@ -79,3 +79,13 @@ class Fenced(Fatal):
 
 class Refused(MeshError):
     """A command or a start was refused because of its input, or of what it found."""
+
+
+class LostCommits(Refused):
+    """A server no longer has transactions that ``region`` has published; ``what`` of them."""
+
+    def __init__(self, server: str, region: str, what: str) -> None:
+        super().__init__(
+            f"{server} has lost commits that {region} has published: {what}",
+            "docs/OPERATING.md, 'A server that lost commits': its peers have them",
+        )

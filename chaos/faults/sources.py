@@ -118,13 +118,17 @@ async def lost_tail(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
             # Its epoch has gone back, too: a node that finds higher claims gives way, and the
             # supervisor starts it again.
             node.start(die_with_parent=True)
-            return LOST in node.log_tail(60)
+            return node.log.read_text().count(LOST) > told
 
+        told = 0
         await _until(mesh, said, "I11", f"the node of {region} does not miss what was lost")
+        lacks = f"SELECT GTID_SUBTRACT('{','.join(before)}', @@GLOBAL.gtid_executed) <> ''"
         async with await mesh.sql(region) as control:
             # Somebody writes there all the same: these get the numbers of what was lost.
-            for _ in range(20):
+            while await control.value(lacks):
                 await control.execute("INSERT INTO chaos.facts (token) VALUES ('after the loss.0')")
+        told = node.log.read_text().count(LOST)
+        await _until(mesh, said, "I11", f"the node of {region} takes others for what was lost")
         yield
         after = await _published(mesh, region)
         if after != before:

@@ -18,12 +18,13 @@ from meshnode.actors.takeover import (
     first_position,
     raise_epoch,
     read_own_end,
+    to_be_found,
 )
 from meshnode.actors.watcher import View
 from meshnode.bus.port import Bus, BusWriter, Position
 from meshnode.core.change import Table, Transaction, in_form
 from meshnode.core.gtid import GtidSet
-from meshnode.core.ledger import Ledger
+from meshnode.core.ledger import Ledger, Published
 from meshnode.core.mend import Examiner
 from meshnode.core.wire import Sender
 from meshnode.errors import Fenced, Retry, Stopped
@@ -90,6 +91,7 @@ class Origin(Actor):
         check_position(session.server, history, resume, self.region.name)
         log = await session.open_log(
             str(resume),
+            to_be_found(ledger, history),
             [each[:2] for each in decided.tables if GtidSet(each.since).issubset(resume)],
             decided.skipped,
             lambda: self.view.now.limits.part_bytes,
@@ -178,7 +180,8 @@ class Origin(Actor):
                 f"above this node's {epoch}",
                 "run one node for each region",
             )
-        board.tail = Tail(end, ledger.seq, ledger.resume, ledger.promised, epoch)
+        newest = ledger.newest or Published("", 0)
+        board.tail = Tail(end, ledger.seq, ledger.resume, ledger.promised, epoch, *newest)
         board.promised = max(board.promised, ledger.promised)
         board.claim()
         return member, ledger

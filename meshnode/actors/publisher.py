@@ -65,9 +65,11 @@ async def publish(
             board.counts["published_frames"] += 1
             board.counts["published_bytes"] += len(payload)
             board.published_us = beat_us
-            if draft.items[-1].last:
+            newest = draft.items[-1]
+            if newest.last:
                 board.tail = Tail(
-                    position, ledger.seq, draft.resume, ledger.promised, frame.epoch
+                    position, ledger.seq, draft.resume, ledger.promised, frame.epoch,
+                    newest.tx_id, newest.commit_us,
                 )  # fmt: skip
 
 

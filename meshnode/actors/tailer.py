@@ -17,7 +17,7 @@ from meshnode.actors.board import Board
 from meshnode.actors.kernel import Mailbox
 from meshnode.core.change import Transaction
 from meshnode.errors import Fenced
-from meshnode.store.port import Assembler, Notices, Stream
+from meshnode.store.logged import Assembler, Notices, Stream
 
 PACKETS_AT_ONCE = 100
 """Packets that are already here are taken together; then the other actors get a turn."""

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from meshnode.bus.port import ORIGIN, BusReader, BusWriter, Position
 from meshnode.core.epoch import is_successors
 from meshnode.core.gtid import GtidSet
-from meshnode.core.ledger import Ledger
+from meshnode.core.ledger import Ledger, Published
 from meshnode.core.wire import VERSION, Claim, Sender, decode, encode
-from meshnode.errors import Fenced, Refused
+from meshnode.errors import Fenced, LostCommits, Refused
 from meshnode.store.port import Claiming
 from meshnode.store.values import History, Joined, Member
 
@@ -73,9 +73,10 @@ async def read_own_end(
     were acknowledged are gone, and going on would lose or double their content.
     """
     tail = member.tail
+    newest = Published(tail.tx_id, tail.commit_us) if tail.tx_id else None
     ledger = Ledger(
         sender.name, member.incarnation, tail.seq, tail.epoch,
-        resume=tail.gtids, promised=tail.frontier,
+        resume=tail.gtids, promised=tail.frontier, newest=newest,
     )  # fmt: skip
     position = tail.position or ORIGIN
     while position != end:
@@ -95,16 +96,25 @@ def check_position(server: str, history: History, resume: GtidSet, region: str) 
     """
     lost = resume.subtract(GtidSet(history.executed))
     if lost:
-        raise Refused(
-            f"{server} has lost commits that {region} has published: {lost}",
-            "docs/OPERATING.md, 'A server that lost commits': its peers have them",
-        )
+        raise LostCommits(server, region, str(lost))
     gone = GtidSet(history.purged).subtract(resume)
     if gone:
         raise Refused(
             f"{server} has purged transactions that {region} has not published: {gone}",
             "docs/OPERATING.md, 'A purged position'",
         )
+
+
+def to_be_found(ledger: Ledger, history: History) -> Published | None:
+    """What was published last, where the server's log can still show it.
+
+    A server that lost commits gives their numbers to others, so that soon it has executed all
+    that was published.  What it logged under the newest number tells.
+    """
+    newest = ledger.newest
+    if newest is None or not newest.commit_us or newest.tx_id not in GtidSet(ledger.resume):
+        return None
+    return None if newest.tx_id in GtidSet(history.purged) else newest
 
 
 def first_position(history: History, tables: Sequence[Joined]) -> GtidSet:

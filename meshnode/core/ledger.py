@@ -8,9 +8,17 @@ numbers.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from meshnode.core.wire import PART, Claim, Frame, Item, Record
 from meshnode.errors import Halt
+
+
+class Published(NamedTuple):
+    """A transaction in a topic: its GTID, and when it was first committed (µs since 1970)."""
+
+    tx_id: str
+    commit_us: int
 
 
 @dataclass(slots=True)
@@ -20,7 +28,7 @@ class Ledger:
     ``seq`` is the last item that counts; ``epoch`` the highest claim so far.
     ``open_parts`` counts the parts seen of a transaction whose last part has
     not been seen; a claim voids them: their numbers stay used, their content
-    is nothing.
+    is nothing.  ``newest`` is the last whole transaction that was taken, if any was.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Ledger:
     open_tx: str = ""
     resume: str = ""
     promised: int = 0
+    newest: Published | None = None
     voided: list[int] = field(default_factory=list)
 
     def take(self, record: Record) -> list[Item]:
@@ -87,6 +96,10 @@ class Ledger:
         if fresh:
             # Read again, an old frame says less; and it counts whole transactions only.
             self.resume = frame.resume
+            for item in reversed(fresh):
+                if item.last:
+                    self.newest = Published(item.tx_id, item.commit_us)
+                    break
         return fresh
 
     def _part(self, item: Item) -> None:

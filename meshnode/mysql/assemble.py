@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from zlib import crc32
 
 from meshnode.core.change import Mended, Transaction
+from meshnode.core.ledger import Published
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import Beat
-from meshnode.errors import Halt, Stopped
+from meshnode.errors import Halt, LostCommits, Stopped
 from meshnode.mysql.bodies import (
     DELETES,
     Rows,
@@ -59,7 +60,8 @@ class Assembler:
     ``notices`` receives what the bookkeeping tables say (heartbeats, epochs,
     tables that join).  ``part_bytes`` says how large a part of a transaction may
     be (bytes; it may change at any time).  ``skipped`` holds transactions that an
-    operator has told the node to leave out.
+    operator has told the node to leave out.  ``newest`` has been published already: it is
+    passed over, if it is the same here.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class Assembler:
         notices: Notices,
         part_bytes: Callable[[], int],
         skipped: Iterable[str] = (),
+        newest: Published | None = None,
     ) -> None:
         self.maps = maps
         self.notices = notices
         self.skipped = set(skipped)
+        self.newest = newest
         self.format: bytes = b""
         self.server = ""
         self._checksum = True
@@ -168,11 +172,22 @@ class Assembler:
     def _begin(self, kind: int, event: bytes, at: int, end: int) -> None:
         if self._begun:
             self._lost_end()
-        self._gtid = gtid = parse_gtid_name(kind, event, at, end)
+        self._gtid = parse_gtid_name(kind, event, at, end)
         self._commit_us = parse_commit_us(kind, event, at, end)
         self._begun = self._first_rows = True
         self._skip = self._inside = False
-        self._left_out = bool(self.skipped) and f"{gtid[0]}:{gtid[1]}" in self.skipped
+        self._left_out = bool(self.skipped) and self._name in self.skipped
+        if self.newest is not None and self._name == self.newest.tx_id:
+            self._require_same(self.newest)
+
+    def _require_same(self, newest: Published) -> None:
+        """What comes first is published: it shows whether this log is the one that was read."""
+        if self._commit_us != newest.commit_us:
+            region = self.notices.region
+            what = f"{newest.tx_id} is another transaction now"
+            raise LostCommits(f"MySQL of {region}", region, what)
+        self.newest = None
+        self._left_out = True
 
     def _lost_end(self) -> None:
         """Another transaction begins, and nothing has said that this one is over."""

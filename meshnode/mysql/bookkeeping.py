@@ -43,6 +43,8 @@ TABLES: dict[str, tuple[str, ...]] = {
         "tail_gtids MEDIUMTEXT NOT NULL",
         f"tail_frontier {_COUNT}",
         f"tail_epoch {_COUNT}",
+        f"tail_tx_id {_TX_ID}",
+        f"tail_commit_us {_COUNT}",
         f"gc_limit {_COUNT}",
         "PRIMARY KEY (id)",
         "CONSTRAINT member_is_one_row CHECK (id = 1)",

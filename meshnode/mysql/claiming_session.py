@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from meshnode.core.gtid import GtidSet
+from meshnode.core.ledger import Published
 from meshnode.core.mend import Restamped
 from meshnode.errors import MeshError, Refused
 from meshnode.mysql.assemble import Assembler
@@ -96,13 +97,20 @@ class ClaimingSession(MenderSession):
     async def open_log(
         self,
         after: str,
+        newest: Published | None,
         tables: Sequence[tuple[str, str]],
         skipped: Sequence[str],
         part_bytes: Callable[[], int],
     ) -> Log:
-        """A dump of everything that the server logged and ``after`` does not contain."""
+        """A dump of everything that the server logged and ``after`` does not contain.
+
+        ``newest`` of it is looked at before.
+        """
         any_case = bool(await self.session.value("SELECT @@lower_case_table_names"))
         maps = TableMaps(tables, self.lookups.charsets, any_case)
         notices = Notices(self.region.name, self.own)
-        assembler = Assembler(maps, notices, part_bytes, skipped)
-        return Log(await open_stream(self.region, self.tail, GtidSet(after)), assembler, maps.known)
+        assembler = Assembler(maps, notices, part_bytes, skipped, newest)
+        passed = GtidSet(after)
+        if newest is not None:
+            passed = passed.subtract(GtidSet(newest.tx_id))
+        return Log(await open_stream(self.region, self.tail, passed), assembler, maps.known)

@@ -56,7 +56,8 @@ class HeartSession(StoreSession):
             await self.session.query(
                 f"UPDATE meshnode.member SET tail_position = {raw(tail.position)},"
                 f" tail_seq = {tail.seq}, tail_gtids = {text(tail.gtids)},"
-                f" tail_frontier = {tail.frontier}, tail_epoch = {tail.epoch}"
+                f" tail_frontier = {tail.frontier}, tail_epoch = {tail.epoch},"
+                f" tail_tx_id = {text(tail.tx_id)}, tail_commit_us = {tail.commit_us}"
                 f" WHERE epoch = {epoch}"
             )
             if self.session.found != 1:

@@ -7,7 +7,8 @@ from meshnode.store.values import Joined, Member, Tail
 
 MEMBER = (
     "SELECT mesh, region, incarnation, epoch, HEX(tail_position), tail_seq, tail_gtids,"
-    f" tail_frontier, tail_epoch FROM {quoted_table(MESH_SCHEMA, 'member')}"
+    " tail_frontier, tail_epoch, tail_tx_id, tail_commit_us"
+    f" FROM {quoted_table(MESH_SCHEMA, 'member')}"
 )
 """One row or none, for :func:`member_of`."""
 
@@ -20,10 +21,11 @@ JOINED = (
 
 def member_of(row: Sequence[object]) -> Member:
     """The member row."""
-    mesh, region, incarnation, epoch, position, seq, gtids, frontier, tail_epoch = row
+    mesh, region, incarnation, epoch, *end = row
+    position, seq, gtids, frontier, tail_epoch, tx_id, commit_us = end
     tail = Tail(
         bytes.fromhex(str(position or "")), _whole(seq), str(gtids or ""), _whole(frontier),
-        _whole(tail_epoch),
+        _whole(tail_epoch), str(tx_id), _whole(commit_us),
     )  # fmt: skip
     return Member(str(mesh), _whole(region), _whole(incarnation), _whole(epoch), tail)
 

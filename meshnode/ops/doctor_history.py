@@ -1,8 +1,9 @@
 """The check of the past: what the server still has of what the region has published, and the rest.
 
 The end of the region's own topic says up to where its binary log is published.  What is
-published must be in ``gtid_executed``, or the server has lost commits: then it would give the same
-GTIDs to others, and no node may start.  What is not published must still be in the binary log:
+published must be in ``gtid_executed``, and the newest of it must be the same transaction in the
+log, or the server has lost commits: then it gives the same GTIDs to others, and no node may
+start.  What is not published must still be in the binary log:
 then the node starts, and applies what its peers publish, but its tailer halts.  The node makes
 the same comparison when it has claimed the topic; this one claims nothing.
 
@@ -13,17 +14,23 @@ from it.
 
 import asyncio
 
+from meshnode import accounts
 from meshnode.actors.takeover import first_position, read_own_end
 from meshnode.buses import bare_bus
 from meshnode.core.gtid import GtidSet
+from meshnode.core.ledger import Published
 from meshnode.core.wire import Sender
-from meshnode.errors import Halt, MeshError
+from meshnode.errors import Halt, LostCommits, MeshError
 from meshnode.mysql.memberrow import JOINED, MEMBER, joined_of, member_of
+from meshnode.mysql.published import require_published
 from meshnode.ops.checks import Context, Finding, Level, check
 from meshnode.ops.doctor_bus import ANSWER_SECONDS
 from meshnode.store.values import History, Member
 
-_TAIL = ("tail_position", "tail_seq", "tail_gtids", "tail_frontier", "tail_epoch")
+_TAIL = (
+    "tail_position", "tail_seq", "tail_gtids", "tail_frontier", "tail_epoch", "tail_tx_id",
+    "tail_commit_us",
+)  # fmt: skip
 
 
 @check("published-history", "the server has what it has published, and the log of the rest")
@@ -37,10 +44,11 @@ async def published_history(context: Context) -> list[Finding]:
     # Purged before the end of the topic is looked for, executed after it: a node may be running.
     purged = _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
     found: list[Finding] = []
-    published = member.tail.gtids
+    tail = member.tail
+    published, newest = tail.gtids, Published(tail.tx_id, tail.commit_us)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            published = await _published(context, member)
+            published, newest = await _published(context, member)
     except (MeshError, TimeoutError) as error:
         found = _unread(context, error)
         purged = GtidSet()
@@ -49,7 +57,34 @@ async def published_history(context: Context) -> list[Finding]:
     if not published:
         joined = joined_of(await context.control.rows(JOINED))
         start = first_position(History(str(executed), ""), joined)
-    return [*found, *history(context.region.name, start, executed, purged)]
+    found += history(context.region.name, start, executed, purged)
+    if (
+        newest.commit_us
+        and newest.tx_id in start
+        and newest.tx_id not in _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
+    ):
+        found += await _other_owner(context, start, newest)
+    return found
+
+
+async def _other_owner(context: Context, start: GtidSet, newest: Published) -> list[Finding]:
+    """The finding that ``newest`` is another transaction now, if it is."""
+    region = context.region
+    login = accounts.secrets(context.topology, region.name, "tail")
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await require_published(region, login, start, newest)
+    except LostCommits as error:
+        finding = f"has {newest.tx_id}, which is published, and it is another transaction now"
+        return [
+            context.finding(
+                "published-history", Level.REFUSE, "gtid_executed",
+                f"{finding}: the server has lost commits", error.remedy,
+            )
+        ]  # fmt: skip
+    except (MeshError, TimeoutError):
+        return []  # the node's tailer asks again, and waits for the answer
+    return []
 
 
 def _unread(context: Context, error: MeshError | TimeoutError) -> list[Finding]:
@@ -68,15 +103,20 @@ def _unread(context: Context, error: MeshError | TimeoutError) -> list[Finding]:
     return [context.finding("published-history", Level.WARN, topic, finding, remedy)]
 
 
-async def _published(context: Context, member: Member) -> str:
-    """Up to where the binary log is published, by the end of the topic; '' if nothing is."""
+async def _published(context: Context, member: Member) -> tuple[str, Published]:
+    """Up to where the binary log is published, by the end of the topic, and the newest of it.
+
+    '' if nothing is.
+    """
+    tail = member.tail
+    noted = tail.gtids, Published(tail.tx_id, tail.commit_us)
     if not member.incarnation:
-        return member.tail.gtids
+        return noted
     own = context.region
     bus = bare_bus(context.topology)
     try:
         if not await bus.inspect(own.name):
-            return member.tail.gtids
+            return noted
         reader = bus.reader(own.name)
         try:
             sender = Sender(context.topology.mesh, own.id, own.name)
@@ -85,7 +125,7 @@ async def _published(context: Context, member: Member) -> str:
             await reader.close()
     finally:
         await bus.close()
-    return ledger.resume
+    return ledger.resume, ledger.newest or noted[1]
 
 
 def _set(value: object) -> GtidSet:

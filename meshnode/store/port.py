@@ -22,11 +22,12 @@ What every store promises:
   back, or goes back to a mark; nothing is retried here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from meshnode.core.change import Marker, Mended, NetKey, Table, Transaction
+from meshnode.core.change import Marker, Mended, NetKey, Table
+from meshnode.core.ledger import Published
 from meshnode.core.mend import LateTombstone, Lift, Restamped
 from meshnode.core.plan import Plan, Work
 from meshnode.core.resolve import Local
@@ -217,43 +218,6 @@ class Mending(Session, Protocol):
         ...
 
 
-class Stream(Protocol):
-    """What a server logs, from one place on."""
-
-    async def read(self, most: int) -> list:
-        """The next packets, as many as are here, one to ``most``; waits for the first."""
-        ...
-
-    def close(self) -> None:
-        """Drop the connection at once."""
-        ...
-
-
-class Notices(Protocol):
-    """What the bookkeeping's own rows and definitions tell of ``region`` as they pass.
-
-    ``epoch``: the highest one that was seen; ``definitions`` counts statements that may have
-    changed a replicated table.
-    """
-
-    region: str
-    epoch: int
-    definitions: int
-
-
-class Assembler(Protocol):
-    """Makes transactions of packets."""
-
-    notices: Notices
-
-    def feed(self, packets: Sequence) -> Iterator[Transaction]:
-        """The local transactions that end in ``packets``; `Halt` where one cannot be streamed.
-
-        What the mesh itself applied and what was decided to be skipped is left out.
-        """
-        ...
-
-
 class Claiming(Mending, Protocol):
     """The session of the origin: it takes the region's stream over, and then mends it."""
 
@@ -287,12 +251,14 @@ class Claiming(Mending, Protocol):
     async def open_log(
         self,
         after: str,
+        newest: Published | None,
         tables: Sequence[tuple[str, str]],
         skipped: Sequence[str],
         part_bytes: Callable[[], int],
     ) -> Log:
         """Read all that was logged and is not in ``after`` (GTIDs), on a connection of its own.
 
+        ``newest`` of them must be the same transaction in the log.
         ``tables`` are replicated at that place already, others join on their way; transactions
         ``skipped`` are left out; a huge one comes in parts of about ``part_bytes()``.
         """

@@ -16,7 +16,7 @@ from meshnode.core.wire import Entry
 from meshnode.errors import MeshError
 
 if TYPE_CHECKING:
-    from meshnode.store.port import Assembler, Stream
+    from meshnode.store.logged import Assembler, Stream
 
 
 class Mark(NamedTuple):
@@ -92,13 +92,18 @@ class Unable(NamedTuple):
 
 
 class Tail(Struct):
-    """The end of the own topic: the newest acknowledged frame, and the epoch that held there."""
+    """The end of the own topic: the newest acknowledged frame, and the epoch that held there.
+
+    ``tx_id``, ``commit_us``: the newest transaction in it (its GTID, when it was first committed).
+    """
 
     position: bytes = b""
     seq: int = 0
     gtids: str = ""
     frontier: int = 0
     epoch: int = 0
+    tx_id: str = ""
+    commit_us: int = 0
 
 
 class Member(NamedTuple):

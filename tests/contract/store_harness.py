@@ -250,8 +250,8 @@ class Real:
     async def beat(self) -> tuple[int, int, int, Tail]:
         row = await self.sql.row("SELECT beat, wall_us, frontier FROM meshnode.heartbeat")
         tail = await self.sql.row(
-            "SELECT tail_position, tail_seq, tail_gtids, tail_frontier, tail_epoch"
-            " FROM meshnode.member"
+            "SELECT tail_position, tail_seq, tail_gtids, tail_frontier, tail_epoch, tail_tx_id,"
+            " tail_commit_us FROM meshnode.member"
         )
         return *row, Tail(*tail)
 

@@ -10,9 +10,10 @@ from virtual.rows import ZERO, wire_key
 
 from meshnode.core.change import Transaction
 from meshnode.core.gtid import GtidSet
+from meshnode.core.ledger import Published
 from meshnode.core.mend import Fate
 from meshnode.core.wire import DELETE, UPDATE, WRITE
-from meshnode.errors import Busy, Fenced, Retry
+from meshnode.errors import Busy, Fenced, LostCommits, Retry
 from meshnode.store.port import Claiming
 from meshnode.store.values import Decisions, Joined, Log, Tail
 
@@ -133,7 +134,8 @@ async def test_other_sessions_end_with_what_they_had_open(region: Region_) -> No
 
 
 async def test_the_tail_is_what_the_heart_wrote_last(region: Region_) -> None:
-    tail = Tail(b"place", 7, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9", 33, EPOCH)
+    gtids = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9"
+    tail = Tail(b"place", 7, gtids, 33, EPOCH, gtids.replace("1-", ""), 17_000)
     async with claiming(region) as session, region.store.beating() as heart:
         assert (await session.member()).tail.position == b""
         assert await heart.beat(EPOCH, tail, 500, 44, "{}")
@@ -184,8 +186,10 @@ async def read(log: Log, most: int) -> list[Transaction]:
     return found
 
 
-async def open_log(session: Claiming, after: GtidSet, *skipped: str) -> Log:
-    return await session.open_log(str(after), TABLES, skipped, lambda: 1 << 20)
+async def open_log(
+    session: Claiming, after: GtidSet, *skipped: str, newest: Published | None = None
+) -> Log:
+    return await session.open_log(str(after), newest, TABLES, skipped, lambda: 1 << 20)
 
 
 async def test_the_log_shows_what_clients_did_and_beats_and_not_what_was_applied(
@@ -246,6 +250,32 @@ async def test_a_skipped_transaction_is_passed_over(region: Region_) -> None:
             log.stream.close()
         assert tx.ops[0].wire_keys() == [wire_key(2)]
         assert len(tx.passed) == 2
+
+
+async def test_what_was_published_last_is_passed_over_where_it_is_the_same(
+    region: Region_,
+) -> None:
+    client = await region.client()
+    async with claiming(region) as session:
+        before = await executed(session)
+        await client.insert(1, "published")
+        after = await executed(session)
+        await client.insert(2, "next")
+        log = await open_log(session, before)
+        (old, _) = await read(log, 2)
+        log.stream.close()
+        newest = Published(old.tx_id, old.commit_us)
+        log = await open_log(session, after, newest=newest)
+        try:
+            (tx,) = await read(log, 1)
+        finally:
+            log.stream.close()
+        assert tx.ops[0].wire_keys() == [wire_key(2)]
+        # Its number was given to another one: what the server had is lost.
+        log = await open_log(session, after, newest=newest._replace(commit_us=old.commit_us - 1))
+        with pytest.raises(LostCommits, match=f"lost commits .*{old.tx_id}"):
+            await read(log, 1)
+        log.stream.close()
 
 
 async def test_a_successor_s_epoch_shows_in_the_log(region: Region_) -> None:

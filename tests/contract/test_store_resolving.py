@@ -249,7 +249,7 @@ async def test_a_replay_is_not_published(region: Region_) -> None:
         after = (await origin.history()).executed
         assert await replay_of(resolver).replay() == 1
         await client.insert(2, "own")
-        log = await origin.open_log(after, [("shop", "t")], (), lambda: 1 << 20)
+        log = await origin.open_log(after, None, [("shop", "t")], (), lambda: 1 << 20)
         found: list = []
         try:
             while not found:

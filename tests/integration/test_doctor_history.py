@@ -8,7 +8,10 @@ from steps import running, until, waits
 
 from meshnode.ops.doctor import Finding, Level, examine
 
-TAIL = ("tail_position", "tail_seq", "tail_gtids", "tail_frontier", "tail_epoch")
+TAIL = (
+    "tail_position", "tail_seq", "tail_gtids", "tail_frontier", "tail_epoch", "tail_tx_id",
+    "tail_commit_us",
+)  # fmt: skip
 
 
 async def past(mesh: Mesh) -> list[Finding]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from meshnode.core.gtid import GtidSet
+from meshnode.core.ledger import Published
 from meshnode.limits import LOCK_WAIT_SECONDS
 from meshnode.mysql.notices import Notices
 from meshnode.store.values import Decisions, History, Joined, Log, Member
@@ -86,6 +87,7 @@ class MemoryClaiming(MemoryMending):
     async def open_log(
         self,
         after: str,
+        newest: Published | None,
         tables: Sequence[tuple[str, str]],
         skipped: Sequence[str],
         part_bytes: Callable[[], int],
@@ -97,8 +99,8 @@ class MemoryClaiming(MemoryMending):
                 if (table.schema, table.name) in tables
             }
             notices = Notices(self.store.region, self.own)
-            assembler = MemoryAssembler(self.own, active, notices, part_bytes, skipped)
-            stream = MemoryStream(self.database, len(GtidSet(after)))
+            assembler = MemoryAssembler(self.own, active, notices, part_bytes, skipped, newest)
+            stream = MemoryStream(self.database, len(GtidSet(after)) - (newest is not None))
             return Log(stream, assembler, assembler.known)
 
         return await self._say(read)

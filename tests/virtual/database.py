@@ -113,6 +113,7 @@ class Database:
         self.open: dict[Transaction, None] = {}
         self.tables: dict[str, Table] = {}
         self.cannot_stand: Callable[[Row], int] = lambda row: 0
+        self.starts = 1
         self.pause: Callable[[], Awaitable[None]] = _no_pause
         self._writers: dict[Name, Transaction] = {}
         self._numbers: Counter[str] = Counter()
@@ -226,6 +227,15 @@ class Database:
                 image = filled(row.table, row.image, table)
                 self.records[name] = Row(table, row.stamp, image)
         self.binlog.append(Committed(len(self.binlog) + 1, self._clock(), [], {}))
+        self.grown()
+
+    def set_back(self, records: dict[Name, Any], transactions: int) -> None:
+        """Start again from a copy with these records, made after so many transactions."""
+        for tx in list(self.open):
+            self.rollback(tx)
+        self.records = dict(records)
+        del self.binlog[transactions:]
+        self.starts += 1
         self.grown()
 
     def _uses(self, tx: Transaction, digest: str) -> bool:

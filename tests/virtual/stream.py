@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from meshnode.core.change import RowOp, Table, Transaction
+from meshnode.core.ledger import Published
 from meshnode.core.wire import DELETE, UPDATE, WRITE, Beat
+from meshnode.errors import LostCommits, Retry
 from meshnode.mysql.collect import PATIENCE
 from meshnode.mysql.notices import Notices
 
@@ -24,11 +26,14 @@ class MemoryStream:
     def __init__(self, database: Database, after: int) -> None:
         self.database = database
         self.at = after
+        self.starts = database.starts
 
     async def read(self, most: int) -> list[Committed]:
-        """The next transactions; waits until there is one."""
-        while len(self.database.binlog) <= self.at:
+        """The next transactions; waits until there is one.  Retry: the server went down."""
+        while self.starts == self.database.starts and len(self.database.binlog) <= self.at:
             await self.database.growth()
+        if self.starts != self.database.starts:
+            raise Retry("2013: lost connection during query")
         found = self.database.binlog[self.at : self.at + most]
         self.at += len(found)
         await asyncio.sleep(0)
@@ -52,6 +57,7 @@ class MemoryAssembler:
         notices: Notices,
         part_bytes: Callable[[], int],
         skipped: Iterable[str],
+        newest: Published | None,
     ) -> None:
         self.region = region
         self.active = active
@@ -59,11 +65,15 @@ class MemoryAssembler:
         self.notices = notices
         self.part_bytes = part_bytes
         self.skipped = set(skipped)
+        self.newest = newest
         self._passed: list[tuple[str, int]] = []
 
     def feed(self, packets: Sequence[Committed]) -> Iterator[Transaction]:
         for committed in packets:
             self._passed.append((source_of(self.region), committed.number))
+            if self.newest is not None and self._name(committed) == self.newest.tx_id:
+                self._require_same(committed, self.newest)
+                continue
             if not committed.changes:
                 self.notices.definitions += 1
                 continue
@@ -78,9 +88,17 @@ class MemoryAssembler:
                 parts[-1].passed, self._passed = self._passed, []
                 yield from parts
 
+    def _name(self, committed: Committed) -> str:
+        return f"{source_of(self.region)}:{committed.number}"
+
+    def _require_same(self, committed: Committed, newest: Published) -> None:
+        if committed.at != newest.commit_us:
+            raise LostCommits("the database", self.notices.region, newest.tx_id)
+        self.newest = None
+
     def _parts(self, committed: Committed) -> list[Transaction]:
         """Empty where there is nothing for the stream, as in what only GC has done."""
-        if f"{source_of(self.region)}:{committed.number}" in self.skipped:
+        if self._name(committed) in self.skipped:
             return []
         tx = self._part(committed, 0)
         parts = [tx]
@@ -108,7 +126,7 @@ class MemoryAssembler:
 
     def _part(self, committed: Committed, part: int) -> Transaction:
         return Transaction(
-            f"{source_of(self.region)}:{committed.number}", committed.at, part, last=False,
+            self._name(committed), committed.at, part, last=False,
             mended=dict(committed.mended), format=FORMAT, server="9.7.0",
         )  # fmt: skip
 

@@ -95,7 +95,7 @@ class Server(Session):
         elif text.startswith("SELECT CAST(UNIX_TIMESTAMP"):
             return [(5_000_000,)]
         elif text.startswith("SELECT mesh, region"):
-            return [("shop", 2, INCARNATION, self.epoch, "", 0, "", 0, 0)]
+            return [("shop", 2, INCARNATION, self.epoch, "", 0, "", 0, 0, "", 0)]
         return ()
 
     def claiming(self) -> ClaimingSession:
