@@ -10,7 +10,15 @@ from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.control import Login
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.maps import TableMaps
-from meshnode.mysql.memberrow import JOINED, MEMBER, joined_of, member_of
+from meshnode.mysql.memberrow import (
+    ANOTHER_SERVER_REMEDY,
+    JOINED,
+    MEMBER,
+    SERVER,
+    another_server,
+    joined_of,
+    member_of,
+)
 from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.notices import Notices
 from meshnode.mysql.records import text
@@ -62,8 +70,15 @@ class ClaimingSession(MenderSession):
     async def raise_epoch(
         self, appliers: bool, found: Callable[[int, int], None], committing: Callable[[int], None]
     ) -> int:
-        """Raise the epoch in ``member``, with ``appliers`` also in ``applied``; the new one."""
+        """Raise the epoch in ``member``, with ``appliers`` also in ``applied``; the new one.
+
+        Refused where another server answers under the address: its log is not the region's.
+        """
         async with self.session.transaction():
+            for own, known in await self.session.query(SERVER):
+                if own != known:
+                    what = another_server(str(own), str(known))
+                    raise Refused(f"{self.server}: server_uuid {what}", ANOTHER_SERVER_REMEDY)
             await self.session.query(
                 "UPDATE meshnode.member SET epoch = epoch + 1, incarnation ="
                 " IF(incarnation = 0, CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED),"

@@ -18,6 +18,18 @@ JOINED = (
 )
 """The active tables, for :func:`joined_of`."""
 
+SERVER = f"SELECT @@server_uuid, server_uuid FROM {quoted_table(MESH_SCHEMA, 'member')}"
+"""The server that answers, and the one that was installed."""
+
+ANOTHER_SERVER_REMEDY = (
+    "point the topology at the former server; docs/LIMITS.md has the manual way on"
+)
+
+
+def another_server(own: str, known: str) -> str:
+    """What to say of the uuid of a server that is not the one of the region."""
+    return f"is {own}, the mesh knows {known}: this is another server, perhaps a replica"
+
 
 def member_of(row: Sequence[object]) -> Member:
     """The member row."""

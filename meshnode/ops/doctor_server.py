@@ -4,6 +4,7 @@ import time
 
 from meshnode.core.settings import SETTINGS, Setting
 from meshnode.mysql import bookkeeping as texts
+from meshnode.mysql.memberrow import ANOTHER_SERVER_REMEDY, another_server
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
 from meshnode.ops.checks import REGISTRY, Check, Context, Finding, Level, check
 
@@ -184,7 +185,7 @@ async def server_uuid(context: Context) -> list[Finding]:
             "server-uuid",
             Level.REFUSE,
             "server_uuid",
-            f"is {own}, the mesh knows {known}: this is another server, perhaps a replica",
-            "point the topology at the former server; docs/LIMITS.md has the manual way on",
+            another_server(own, str(known)),
+            ANOTHER_SERVER_REMEDY,
         )
     ]

@@ -1,4 +1,4 @@
-"""A server without commits that its topic has: their numbers are given to others."""
+"""Servers that are not what they were: commits are gone, or another server has the address."""
 
 from itertools import count
 
@@ -36,3 +36,20 @@ async def test_the_stream_stands_also_when_all_numbers_are_used_again(throwaway,
         mesh.start(0)
         await waits(mesh, 0, "tailer", "is another transaction now")
         assert await two.rows("SELECT id FROM app.t") == [(1,)]
+
+
+async def test_another_server_under_the_address_is_refused_by_a_node_that_runs(
+    throwaway, tmp_path
+) -> None:
+    async with running([await throwaway(), await throwaway()], tmp_path) as mesh:
+        one = mesh.sql[0]
+        await mesh.settle()
+        # As a replica would have it, which has everything but the uuid.
+        await one.execute("UPDATE meshnode.member SET server_uuid = UUID()")
+        epoch = await one.value("SELECT epoch FROM meshnode.member")
+        dump = await one.value(
+            "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        )
+        await one.execute(f"KILL {dump}")
+        await waits(mesh, 0, "tailer", "this is another server, perhaps a replica")
+        assert await one.value("SELECT epoch FROM meshnode.member") == epoch
