@@ -61,6 +61,11 @@ class Fitting:
                 f"table {table.title} does not exist here",
                 "create it as it is in the other regions, then run `meshnode init`",
             )
+        if not local.buried:
+            raise Halt(
+                f"the tombstone table of {table.title} does not have its key",
+                "run `meshnode init` for this region; the stream then goes on by itself",
+            )
         fit = compare(table.shape, local.shape)
         if isinstance(fit, Unfit):
             raise Halt(

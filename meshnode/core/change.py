@@ -184,7 +184,8 @@ def tombstones_of(
     """The tombstones of ``tx``, each with its table in the form that the rows of ``tx`` have.
 
     The newest form may be of a definition that came after ``tx``: a delete and
-    its tombstone would then be taken for two keys.
+    its tombstone would then be taken for two keys.  What is no key of the table
+    is left out.
     """
     if not tx.tombstones:
         return
@@ -192,7 +193,7 @@ def tombstones_of(
     forms.update((op.table.digest, op.table) for op in tx.ops)
     for digest, key, stamp in tx.tombstones:
         table = forms.get(digest) or known.get(digest)
-        if table is not None:
+        if table is not None and table.is_key(key):
             yield table, key, stamp
 
 

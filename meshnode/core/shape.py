@@ -19,6 +19,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 import msgspec
+from msgspec.structs import replace
 
 STAMP_TS = "_mesh_ts"
 STAMP_ORIGIN = "_mesh_origin"
@@ -221,6 +222,22 @@ def _key_fault(source: Shape, local: Shape) -> str:
     if theirs != ours:
         return f"the primary key is {ours} here and {theirs} at the source"
     return ""
+
+
+def buries(tombstones: Shape, shape: Shape) -> bool:
+    """Whether the keys of ``tombstones`` (key columns, then the stamp) are those of ``shape``.
+
+    The two columns of the stamp are always the last.  A table map without names is taken for the
+    table that it is named after.
+    """
+    ours, theirs = tombstones.columns[:-2], shape.key_columns
+    return len(ours) == len(theirs) and all(map(_same_key, ours, theirs))
+
+
+def _same_key(ours: Column, theirs: Column) -> bool:
+    name = theirs.name if ours.name else ""
+    alike = replace(theirs, name=name, nullable=False, visible=True)
+    return replace(ours, nullable=False, visible=True) == alike
 
 
 def describe(column: Column) -> str:

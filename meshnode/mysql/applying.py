@@ -56,7 +56,8 @@ class ApplyingStatements:
         if local is None:
             return Definition(True)
         literal = [default is catalog.Default.LITERAL for default in local.defaults]
-        return Definition(True, local.shape, literal)
+        buried = await catalog.buried(CatalogRows(self.session), local.shape)
+        return Definition(True, local.shape, literal, buried)
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
         """Lock the rows of all keys and read their stamps; tombstones where deletes need them.

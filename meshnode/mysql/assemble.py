@@ -267,7 +267,9 @@ class Assembler:
             else:
                 self._collector.partial(mapped.table, rows, event)
         elif role is Role.TOMBSTONES:
-            if kind not in DELETES:
+            table = self.maps.known.get(mapped.digest)
+            # Of other keys it says nothing: the delete counts as one that no trigger saw.
+            if kind not in DELETES and (table is None or mapped.buries(table)):
                 rows = parse_rows(kind, event, at, end)
                 self._collector.tombstones(mapped, rows, event)
         else:
@@ -307,6 +309,8 @@ class Assembler:
             self._inside = True
             return
         query = parse_query(event, at, end)
+        if query.sql.startswith(b"SAVEPOINT "):
+            return  # its name is the client's, in whatever character set
         statement = classify_query(
             query.sql, query.schema, query.sql_mode or 0, query.client_collation or 255
         )

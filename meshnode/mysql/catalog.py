@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from meshnode.core.shape import Column, FieldType, Shape
-from meshnode.mysql.schema import KeyColumn
+from meshnode.core.shape import Column, FieldType, Shape, buries
+from meshnode.mysql.schema import MESH_SCHEMA, KeyColumn, tombstone_name
 
 
 class Rows(Protocol):
@@ -149,6 +149,13 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
         row_format=str(found[0][1]).upper(),
         index_types=frozenset(kinds),
     )
+
+
+async def buried(connection: Rows, shape: Shape) -> bool:
+    """Whether the tombstone table of a table of this shape is there and has its key."""
+    name = tombstone_name(shape.schema, shape.table)
+    tombstones = await read(connection, MESH_SCHEMA, name)
+    return tombstones is not None and buries(tombstones.shape, shape)
 
 
 async def shape(connection: Rows, schema: str, table: str) -> Shape | None:

@@ -13,7 +13,7 @@ from enum import Enum
 from msgspec.structs import replace
 
 from meshnode.core.change import Table, definition_of
-from meshnode.core.shape import Shape
+from meshnode.core.shape import Shape, buries
 from meshnode.errors import Halt
 from meshnode.mysql.bodies import Rows
 from meshnode.mysql.bookkeeping import column_names
@@ -66,6 +66,17 @@ class Mapped:
     scan: Callable | None = None
     charsets: Mapping[int, str] = field(default_factory=dict)
     heads: dict[int, bytes] = field(default_factory=dict)
+    _buries: tuple[Table, bool] | None = None
+
+    def buries(self, table: Table) -> bool:
+        """Whether tombstones of this map have the keys of ``table`` as it is defined now.
+
+        They do not while a key column was changed and ``init`` has not followed yet.
+        """
+        if self._buries is None or self._buries[0] is not table:
+            assert self.shape is not None
+            self._buries = table, buries(self.shape, table.shape)
+        return self._buries[1]
 
     def values(self, rows: Rows, event: bytes) -> tuple[list[dict], list[dict]]:
         """Before and after images of a bookkeeping table's rows, as columns and values.
@@ -210,6 +221,11 @@ class TableMaps:
         if ident not in self.active:
             return Mapped(Role.IGNORED, schema, name, ident)
         table = make_table(body)
+        if table.shape.stamp_indexes is None:
+            raise Halt(
+                f"table {table.title} had no stamp columns when these rows were written",
+                "run `meshnode init`, which compares the table with the other regions, then skip",
+            )
         return Mapped(Role.REPLICATED, schema, name, ident, table.shape, table)
 
     def activate(self, before: list[dict], after: list[dict]) -> None:

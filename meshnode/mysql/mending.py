@@ -23,7 +23,7 @@ from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.errors import Halt, RowError
 from meshnode.faultpoints import fault
-from meshnode.mysql import mend_rows
+from meshnode.mysql import catalog, mend_rows
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
 from meshnode.mysql.builders import binlog_statement
 from meshnode.mysql.halving import halve
@@ -31,6 +31,7 @@ from meshnode.mysql.images import local_images
 from meshnode.mysql.localtables import LocalTables
 from meshnode.mysql.lookup import FOR_SHARE_NOWAIT, FOR_UPDATE_NOWAIT, Lookup, read_stamps
 from meshnode.mysql.mend_rows import HeldRow
+from meshnode.mysql.queries import CatalogRows
 from meshnode.mysql.records import ConflictRow, key_json, text, write_conflicts
 from meshnode.mysql.session import Session, names_no_table
 
@@ -73,6 +74,7 @@ class MendingStatements:
         self.charsets = charsets
         self.restamped = restamped
         self.tables = LocalTables(session)
+        self._buried: set[Table] = set()
 
     async def tombstones(
         self, keys: Mapping[Table, Iterable[bytes]]
@@ -333,6 +335,7 @@ class MendingStatements:
                 if known.get(at, ZERO) < tombstone.stamp
             ]
             if raises:
+                await self._require_buried(table)
                 events = TombstoneMap(table.shape).raise_events(raises, 1)
                 await self.session.query(binlog_statement(events))
             rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
@@ -343,6 +346,17 @@ class MendingStatements:
             ]
             if below:
                 await self._remove(table, [(group[at], row) for at, row in below])
+
+    async def _require_buried(self, table: Table) -> None:
+        """Halt while the tombstone table does not have the key that ``table`` has."""
+        if table in self._buried:
+            return
+        if not await catalog.buried(CatalogRows(self.session), table.shape):
+            raise Halt(
+                f"the tombstone table of {table.title} does not have its key",
+                "run `meshnode init` for this region; the stream then goes on by itself",
+            )
+        self._buried.add(table)
 
     async def _remove(self, table: Table, rows: Sequence[tuple[LateTombstone, Stamp]]) -> None:
         """Rows of other regions that a late tombstone beats: gone, with a record."""

@@ -177,8 +177,12 @@ def create_tombstone_table(schema: str, table: str, key: tuple[KeyColumn, ...]) 
 
 
 def modify_tombstone_table(schema: str, table: str, key: tuple[KeyColumn, ...]) -> str:
-    """Follow a key column whose type was changed (widened) in the table."""
-    changes = ", ".join(f"MODIFY COLUMN {_key_column_definition(column)}" for column in key)
+    """Follow key columns whose type or order was changed in the table."""
+    places = ["FIRST", *(f"AFTER {quoted(column.name)}" for column in key)]
+    changes = ", ".join(
+        f"MODIFY COLUMN {_key_column_definition(column)} {place}"
+        for column, place in zip(key, places)
+    )
     return f"ALTER TABLE {tombstone_table(schema, table)} {changes}"
 
 

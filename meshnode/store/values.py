@@ -66,12 +66,14 @@ class Fence(NamedTuple):
 class Definition(NamedTuple):
     """A table as it stands here: ``shape`` is ``None`` if it does not exist.
 
-    ``replicated`` from here on; ``literal`` says of each column whether its default is a literal.
+    ``replicated`` from here on; ``literal`` says of each column whether its default is a literal;
+    ``buried``: whether its tombstone table has the same key.
     """
 
     replicated: bool
     shape: Shape | None = None
     literal: Sequence[bool] = ()
+    buried: bool = True
 
 
 class Pause(NamedTuple):
