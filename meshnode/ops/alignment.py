@@ -15,7 +15,10 @@ from enum import StrEnum
 from meshnode.core.stamp import ZERO, Stamp
 
 NO_STREAM = 1 << 64
-"""``since_us`` where a region begins behind what the streams have: no stream can be relied on."""
+"""``since_us`` where no stream can be relied on.
+
+A region begins behind what the streams have, or has applied of a stream that nobody reads any more.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,9 +311,12 @@ async def _compare(
 ) -> None:
     places = [install_data.Place(site.name, site.region.id, site.control) for site in sites]
     behind = [await rejoin.reads_from_a_snapshot(site.control) for site in sites]
+    members = [site.region.id for site in sites]
+    removed = [await rejoin.has_read_of_others(site.control, members) for site in sites]
+    relied = not any(behind) and not any(removed)
     for name in tables:
         outcome = await install_data.align(
-            places, *name, seed_from=seed_from, relies_on_streams=not any(behind), report=report
+            places, *name, seed_from=seed_from, relies_on_streams=relied, report=report
         )
         for site in sites:
             await _note_unsettled(site, name, outcome.refused_count + outcome.held)

@@ -96,6 +96,17 @@ async def reads_from_a_snapshot(connection: Control) -> bool:
     return found.joined and not found.started
 
 
+async def has_read_of_others(connection: Control, members: Collection[int]) -> bool:
+    """Whether the region has applied a part of a stream whose region is not among ``members``.
+
+    It was taken out of the mesh, and nobody reads its stream on: what one region has applied of
+    it and another has not comes no other way than by a lift.
+    """
+    among = ", ".join(map(str, members))
+    read = f"SELECT 1 FROM {_APPLIED} WHERE incarnation <> 0 AND origin NOT IN ({among}) LIMIT 1"
+    return bool(await connection.rows(read))
+
+
 async def refuse_unseeded(
     sites: Sequence["Site"],
     others: Sequence["Site"],
