@@ -9,7 +9,8 @@ the streams behind these positions, and the lifts are too, because they come las
 
 The other regions forget how far they had read of the emptied one: it begins a new stream, with
 its first record.  What it had promised binds it all the same, because others have collected
-tombstones in the belief: the greatest frontier that they know of it is where its own begins.
+tombstones in the belief: the greatest frontier that they know of it is where its own begins, or the
+limit up to which any region has collected, if it was no member meanwhile.
 
 All this is done before the region's node has started for the first time.  The positions are
 written last, in one transaction, and never again.  From then on the region waits behind a stretch
@@ -45,6 +46,11 @@ SECTION = "docs/OPERATING.md, 'A region that must be re-seeded'"
 _MEMBER, _APPLIED = quoted_table(MESH_SCHEMA, "member"), quoted_table(MESH_SCHEMA, "applied")
 _HEARTBEAT = quoted_table(MESH_SCHEMA, "heartbeat")
 _POSITION = "incarnation, seq, HEX(position), stream_epoch, frontier, heard_us, heard_beat"
+_DROPPED_ABOVE = (
+    f"SELECT gc_limit > COALESCE((SELECT frontier FROM {_APPLIED} WHERE origin = %s), 0)"
+    f" FROM {_MEMBER}"
+)
+"""Whether tombstones may be gone that lay above the frontier of a region; parameter: its id."""
 
 Name = tuple[str, str]
 """Schema and table."""
@@ -121,11 +127,13 @@ async def refuse_unseeded(
     heard of must have no rows: they may have been deleted elsewhere, and the tombstones collected.
     Rows of one that was never in the mesh are compared, as ever.  ``sites`` are the regions
     that are to be activated, ``every`` whether these are all; ``others`` can be asked.
+    Refused as well is a region that was taken out of the mesh and comes back too late.
     """
     found = {site.name: await standing(site.control) for site in (*sites, *others)}
     started = [name for name, each in found.items() if each.started]
     if not started:
         return
+    await _refuse_late([site for site in (*sites, *others) if found[site.name].started])
     for site in sites:
         if not found[site.name].is_new or found[site.name].active:
             continue
@@ -144,6 +152,27 @@ async def refuse_unseeded(
                 f"region {site.name} comes back to a mesh that runs, but there are rows "
                 f"in {', '.join(full)}: those that were deleted elsewhere would come back",
                 f"save what is there only, and TRUNCATE them in {site.name}; {SECTION}",
+            )
+
+
+async def _refuse_late(started: Sequence["Site"]) -> None:
+    """Refuse a region without whose promise others of ``started`` have dropped tombstones.
+
+    They drop none above what they have applied of any member's frontier, and a frontier never
+    falls, so this happens only where the region was no member for a time.  What it had written
+    before and they have not read may stand below tombstones that are gone.
+    """
+    for site in started:
+        late = [
+            each.name
+            for each in started
+            if each is not site and await each.control.value(_DROPPED_ABOVE, (site.region.id,))
+        ]
+        if late:
+            raise Refused(
+                f"region {site.name} was out of the mesh while {', '.join(late)} dropped "
+                "tombstones: what it wrote before would bring back rows that were deleted since",
+                f"empty {site.name} and seed it again: {SECTION}",
             )
 
 
@@ -203,6 +232,7 @@ async def rejoin(
         await seed.control.execute("COMMIT")
     for site in empty:
         promised = max([await _promised(other.control, site.region.id) for other in sites])
+        promised = max([promised, *[await _limit(other.control) for other in sites]])
         async with site.control.transaction():
             # The lock keeps its node from starting meanwhile.
             if await site.control.value(f"SELECT incarnation FROM {_MEMBER} FOR UPDATE"):
@@ -222,6 +252,12 @@ async def rejoin(
                     f" WHERE origin = {origin}",
                     position,
                 )
+        for other in sites:
+            # True from now on, and known there before the region's first heartbeat.
+            await other.control.execute(
+                f"UPDATE {_APPLIED} SET frontier = GREATEST(frontier, {promised})"
+                f" WHERE origin = {site.region.id}"
+            )
         report(f"{site.name}: begins where {seed.name} is, with its {copied} tombstones")
 
 
@@ -293,6 +329,11 @@ async def _promised(connection: Control, origin: int) -> int:
     return int(
         await connection.value(f"SELECT frontier FROM {_APPLIED} WHERE origin = {origin}") or 0
     )
+
+
+async def _limit(connection: Control) -> int:
+    """Up to where tombstones may be gone in the region of ``connection``."""
+    return int(await connection.value(f"SELECT gc_limit FROM {_MEMBER}") or 0)
 
 
 async def _positions(seed: "Site") -> tuple[int, dict[int, tuple]]:

@@ -7,11 +7,13 @@ when it does not come.
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from aiokafka.admin import AIOKafkaAdminClient
 from mesh import NAMES, Mesh, mesh_of
 
 from meshnode.bus.port import ORIGIN
@@ -256,3 +258,23 @@ async def gardening(mesh, at: int) -> AsyncIterator[Callable[[], Awaitable[None]
     gardener = next(actor for actor in node.actors if actor.name == "gardener")
     async with gardener.store.gardening() as session:
         yield lambda: gardener.drop_tombstones(session)
+
+
+async def forget_topic(mesh: Mesh, name: str) -> None:
+    """What an operator does with the tools of the bus."""
+    bus = mesh.topology.bus
+    if bus.kind == "file":
+        shutil.rmtree(Path(bus.dir) / name)
+        return
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(bus.kafka.bootstrap))
+    await admin.start()
+    try:
+        topic = f"{mesh.topology.mesh}.{name}"
+        await admin.delete_topics([topic])
+
+        async def gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await until(gone, "the topic is gone")
+    finally:
+        await admin.close()

@@ -1,13 +1,11 @@
 """``docs/OPERATING.md``, 'A region that must be re-seeded', while the others work on."""
 
-import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from mesh import NAMES, Mesh, mesh_of
-from steps import QUICK, converged, until
+from steps import QUICK, converged, forget_topic, until
 
 from meshnode.accounts import Account
 from meshnode.bus.segment import list_segments
@@ -24,26 +22,6 @@ from meshnode.topology import Region
 ROWS = 60
 TABLE = "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(8000) CHARACTER SET latin1, n INT)"
 INSERT = "INSERT INTO app.t VALUES (%s, %s, 0)"
-
-
-async def forget_topic(mesh: Mesh, name: str) -> None:
-    """What an operator does with the tools of the bus."""
-    bus = mesh.topology.bus
-    if bus.kind == "file":
-        shutil.rmtree(Path(bus.dir) / name)
-        return
-    admin = AIOKafkaAdminClient(bootstrap_servers=list(bus.kafka.bootstrap))
-    await admin.start()
-    try:
-        topic = f"{mesh.topology.mesh}.{name}"
-        await admin.delete_topics([topic])
-
-        async def gone() -> bool:
-            return topic not in await admin.list_topics()
-
-        await until(gone, "the topic is gone")
-    finally:
-        await admin.close()
 
 
 async def first_records_are_gone(mesh: Mesh) -> None:
