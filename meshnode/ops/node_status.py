@@ -126,7 +126,7 @@ class NodeStatus:
         )  # fmt: skip
         told = msgspec.to_builtins(shown)
         # Rates need two looks, and the others are known to the servers alone: not here.
-        for name in ("error", "remedy", "rates", "unreplicated", "unsettled"):
+        for name in ("beat", "error", "remedy", "rates", "unreplicated", "unsettled"):
             del told[name]
         told["beat_age"] = self.beat_age
         told["gc_held_back_by"] = gc[1] if gc else None
@@ -154,7 +154,8 @@ class NodeStatus:
             )
         )
         # Only the peer's own server knows how much it has published.
-        del told["behind"]
+        for name in ("behind", "beats", "heard_us", "heard_beat"):
+            del told[name]
         told["clock_ahead"] = progress.ahead.value()
         told["retention_left"] = progress.retention_left
         return told

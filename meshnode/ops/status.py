@@ -5,11 +5,13 @@ body that lists counters and actors), the ``applied`` rows, open letters and row
 wait for mending.  All regions are asked at once, and a region that cannot be asked
 is a finding, never an error: the others are still shown.
 
-The lag of a pair (origin -> region) is the age, by the region's own clock, of the newest
-heartbeat of the origin that the region has applied.  Heartbeats take their place in binlog
-order, so everything that the origin committed before that heartbeat is applied too.  They come
-every second: a healthy pair shows between 0 and 2 seconds, and skew between the two clocks
-shows as well.
+The lag of a pair (origin -> region) is the age of the newest heartbeat of the origin that the
+region has applied, by the region's own clock or by the origin's, whichever is greater: the
+origin dated the heartbeat, so by its clock no skew makes a stream that stands look fresh.
+Heartbeats take their place in binlog order, so everything that the origin committed before that
+heartbeat is applied too.  They come every second: a healthy pair shows between 0 and 2 seconds,
+and more where the region's clock is ahead.  What an origin's clock hides that was set back is
+seen by counting: heartbeats are numbered.
 
 What the facts mean (converged or not, and why) is decided in
 :mod:`meshnode.ops.verdict`, which needs no server.
@@ -47,11 +49,11 @@ NOT_INSTALLED = frozenset({1049, 1146})
 """MySQL's errors for a schema or a table that is not there."""
 
 _HEARTBEAT = (
-    "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6)), h.wall_us, h.frontier, h.body,"
-    " m.mesh, m.region, m.epoch, m.tail_seq, m.gc_limit"
+    "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6)), h.beat, h.wall_us, h.frontier,"
+    " h.body, m.mesh, m.region, m.epoch, m.tail_seq, m.gc_limit"
     " FROM meshnode.member m LEFT JOIN meshnode.heartbeat h ON h.region = m.region"
 )
-_APPLIED = "SELECT origin, seq, frontier, heard_us, commit_us FROM meshnode.applied"
+_APPLIED = "SELECT origin, seq, frontier, heard_us, heard_beat, commit_us FROM meshnode.applied"
 _LETTERS = (
     "SELECT state, COUNT(*) FROM meshnode.dead_letter"
     " WHERE state IN ('open', 'replay', 'skipped') GROUP BY state"
@@ -94,7 +96,7 @@ class Lookout:
         for each in seen:
             for origin in topology.peers(each.region.name):
                 pair = each.applied.get(origin.id) or PairStatus(origin.name, each.region.name)
-                pairs.append(_with_distance(pair, by_id[origin.id]))
+                pairs.append(with_distance(pair, by_id[origin.id]))
         for each in seen:
             self._rate(each.region)
         return judge(topology, [each.region for each in seen], pairs)
@@ -183,7 +185,7 @@ async def read(
             " region that has all rows"
         )
         return _Seen(shown, {})
-    now, wall, frontier, body, mesh, member, epoch, tail_seq, gc_limit = heartbeat
+    now, beat, wall, frontier, body, mesh, member, epoch, tail_seq, gc_limit = heartbeat
     if (mesh, member) != (topology.mesh, region.id):
         shown.error = (
             f"the server at {region.mysql} is region {member} of mesh {mesh!r},"
@@ -192,7 +194,7 @@ async def read(
         shown.remedy = "correct the address in the topology"
         return _Seen(shown, {})
     shown.now_us, shown.wall_us = int(now), int(wall or 0)
-    shown.frontier_us, shown.epoch = int(frontier or 0), int(epoch)
+    shown.beat, shown.frontier_us, shown.epoch = int(beat or 0), int(frontier or 0), int(epoch)
     shown.published_seq, shown.gc_limit = int(tail_seq), int(gc_limit)
     read_body(body, shown)
     names = {peer.id: peer.name for peer in topology.regions}
@@ -203,12 +205,14 @@ async def read(
             region=region.name,
             seq=int(seq),
             lag=(shown.now_us - int(heard)) / 1e6 if heard else None,
+            heard_us=int(heard),
+            heard_beat=int(number),
             frontier_us=int(reached),
             commit_us=int(commit),
             now_us=shown.now_us,
             paused=paused.get(int(origin)),
         )
-        for origin, seq, reached, heard, commit in await connection.rows(_APPLIED)
+        for origin, seq, reached, heard, number, commit in await connection.rows(_APPLIED)
         if origin in names
     }
     shown.letters = Letters(**{s: int(count) for s, count in await connection.rows(_LETTERS)})
@@ -278,8 +282,13 @@ def rates(before: RegionStatus, after: RegionStatus) -> dict[str, float]:
     return {name: round(count / seconds, 1) for name, count in found.items()}
 
 
-def _with_distance(pair: PairStatus, origin: RegionStatus) -> PairStatus:
-    """How many items the region has still to apply, as far as the origin's server tells."""
-    if origin.error is None and pair.seq is not None:
+def with_distance(pair: PairStatus, origin: RegionStatus) -> PairStatus:
+    """What the region has still to apply, and for how long, as far as the origin's server tells."""
+    if origin.error is not None:
+        return pair
+    if pair.seq is not None:
         pair.behind = max(0, origin.published_seq - pair.seq)
+    if pair.lag is not None:
+        pair.lag = max(pair.lag, (origin.now_us - pair.heard_us) / 1e6)
+        pair.beats = max(0, origin.beat - pair.heard_beat)
     return pair

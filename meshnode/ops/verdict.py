@@ -17,6 +17,9 @@ from meshnode.topology import Topology
 SILENT_SECONDS = 10.0
 """A heartbeat, or the newest one applied of a peer, older than this is a finding."""
 
+LEAST_BEATS = 2
+"""Heartbeats that may always be on their way, however slow the pulse."""
+
 GC_HELD_SECONDS = 60.0
 """A frontier older than this holds back the garbage collection of tombstones."""
 
@@ -49,6 +52,7 @@ class Letters(Struct):
 class RegionStatus(Struct):
     """One region as its own server and node tell it; times in microseconds since 1970.
 
+    ``beat`` and ``wall_us`` are number and time of its newest heartbeat.
     ``error`` is set when the region could not be asked; then only name, id and address hold.
     ``rates`` are counts per second and may be empty.  ``unreplicated`` are tables that the
     topology names and ``init`` has not taken in; ``unsettled`` counts, by table, the keys that it
@@ -64,6 +68,7 @@ class RegionStatus(Struct):
     remedy: str = ""
     now_us: int = 0
     wall_us: int = 0
+    beat: int = 0
     frontier_us: int = 0
     epoch: int = 0
     published_seq: int = 0
@@ -96,8 +101,9 @@ class Paused(Struct):
 class PairStatus(Struct):
     """How far ``region`` has applied the stream of ``origin``.
 
-    ``lag`` in seconds (None: nothing heard yet), ``behind`` in items not yet applied (None:
-    unknown), ``frontier_us`` the promise of the origin that is applied here, ``commit_us``
+    ``lag`` in seconds (None: nothing heard yet), ``behind`` in items and ``beats`` in heartbeats
+    not yet applied (None: unknown), ``heard_us`` and ``heard_beat`` time and number of the newest
+    heartbeat that is, ``frontier_us`` the promise of the origin that is applied here, ``commit_us``
     the commit time of the newest item applied.  ``paused`` is set while an operator holds it.
     """
 
@@ -106,6 +112,9 @@ class PairStatus(Struct):
     seq: int | None = None
     lag: float | None = None
     behind: int | None = None
+    beats: int | None = None
+    heard_us: int = 0
+    heard_beat: int = 0
     frontier_us: int = 0
     commit_us: int = 0
     now_us: int = 0
@@ -150,7 +159,7 @@ def judge(
         finding
         for pair in pairs
         if pair.paused is not None or (pair.region in heard and pair.origin in heard)
-        for finding in _pair_problems(pair)
+        for finding in _pair_problems(pair, topology.limits.heartbeat_seconds)
     ]
     problems += _unsettled(regions)
     warnings += _unreplicated(regions)
@@ -298,7 +307,8 @@ def _retention(region: RegionStatus, topology: Topology) -> list[Finding]:
     ]
 
 
-def _pair_problems(pair: PairStatus) -> list[Finding]:
+def _pair_problems(pair: PairStatus, pulse: float) -> list[Finding]:
+    """``pulse``: seconds between two heartbeats, whose numbers go by no clock."""
     if pair.paused is not None:
         because = f": {pair.paused.reason}" if pair.paused.reason else ""
         since = moment(int(pair.paused.since * 1e6))
@@ -309,10 +319,17 @@ def _pair_problems(pair: PairStatus) -> list[Finding]:
                 f"meshnode resume {pair.origin} --region {pair.region}",
             )
         ]
+    clocks = ""
     if pair.lag is None:
         what = f"nothing heard of {pair.origin} yet"
     elif pair.lag > SILENT_SECONDS:
         what = f"nothing heard of {pair.origin} for {pair.lag:.0f} s"
+    elif pair.beats is not None and pair.beats > max(LEAST_BEATS, SILENT_SECONDS / pulse):
+        what = (
+            f"{pair.beats} heartbeats of {pair.origin} are not applied, although the lag is"
+            f" {pair.lag:.0f} s"
+        )
+        clocks = "; the clocks of the two differ, or one was set"
     else:
         return []
     return [
@@ -320,7 +337,7 @@ def _pair_problems(pair: PairStatus) -> list[Finding]:
             pair.region,
             what,
             f"see the actors `applier {pair.origin}` in {pair.region} and `tailer` in"
-            f" {pair.origin}, and the link between them",
+            f" {pair.origin}, and the link between them{clocks}",
         )
     ]
 

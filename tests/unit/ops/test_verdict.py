@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshnode.ops.status import rates, read_body
+from meshnode.ops.status import rates, read_body, with_distance
 from meshnode.ops.status_view import render, show
 from meshnode.ops.verdict import (
     ActorStatus,
@@ -19,6 +19,7 @@ from meshnode.topology import (
     Accounts,
     AccountSource,
     Bus,
+    Limits,
     MysqlAddress,
     Region,
     Replicate,
@@ -30,7 +31,7 @@ SECOND = 1_000_000
 NAMES = ("east", "west", "north")
 
 
-def topology() -> Topology:
+def topology(heartbeat_seconds: float = 1.0) -> Topology:
     source = AccountSource(user="mesh", password_env="NOBODY_SETS_THIS")
     return Topology(
         mesh="trio",
@@ -41,6 +42,7 @@ def topology() -> Topology:
             for number, name in enumerate(NAMES, 1)
         ),
         accounts=Accounts(tail=source, apply=source, admin=source),
+        limits=Limits(heartbeat_seconds=heartbeat_seconds),
     )
 
 
@@ -59,10 +61,14 @@ def pair(origin: str, at: str, **changes: object) -> PairStatus:
     return PairStatus(origin, at, **(facts | changes))
 
 
-def mesh(regions: dict[str, dict] | None = None, pairs: dict[tuple, dict] | None = None) -> Status:
+def mesh(
+    regions: dict[str, dict] | None = None,
+    pairs: dict[tuple, dict] | None = None,
+    of: Topology | None = None,
+) -> Status:
     """A healthy mesh but for the given changes, judged."""
     return judge(
-        topology(),
+        of or topology(),
         [region(name, **(regions or {}).get(name, {})) for name in NAMES],
         [
             pair(origin, at, **(pairs or {}).get((origin, at), {}))
@@ -134,6 +140,37 @@ def test_a_silent_stream_is_a_problem_of_where_it_should_arrive(lag, words: str)
     (problem,) = mesh(pairs={("east", "west"): {"lag": lag}}).problems
     assert problem.region == "west"
     assert problem.what == f"nothing heard of east {words}"
+
+
+def test_a_clock_that_is_ahead_hides_no_standing_stream() -> None:
+    """The origin's clock dates its heartbeats into the future; their numbers go by no clock."""
+    (problem,) = mesh(pairs={("east", "west"): {"lag": -40.0, "beats": 11}}).problems
+    assert problem.region == "west"
+    assert problem.what == "11 heartbeats of east are not applied, although the lag is -40 s"
+    assert "clocks" in problem.remedy and "`applier east` in west" in problem.remedy
+    assert mesh(pairs={("east", "west"): {"lag": -40.0, "beats": 10}}).converged
+    # One reason is enough, and a slow pulse is not a silent one.
+    (problem,) = mesh(pairs={("east", "west"): {"lag": 12.0, "beats": 12}}).problems
+    assert problem.what == "nothing heard of east for 12 s"
+    slow = topology(heartbeat_seconds=20.0)
+    assert mesh(pairs={("east", "west"): {"beats": 2}}, of=slow).converged
+    assert not mesh(pairs={("east", "west"): {"beats": 3}}, of=slow).converged
+
+
+def test_a_lag_is_never_less_than_by_the_clock_of_the_origin() -> None:
+    """Where that clock is ahead, the other one makes a stream that stands look fresh."""
+    east = region("east", now_us=NOW + 30 * SECOND, wall_us=NOW + 29 * SECOND, beat=100)
+    for lag, heard, beats, shown in (
+        (-5.0, NOW + 5 * SECOND, 75, 25.0),
+        (40.0, NOW + 29 * SECOND, 99, 40.0),
+        (None, 0, 0, None),
+    ):
+        seen = with_distance(pair("east", "west", lag=lag, heard_us=heard, heard_beat=beats), east)
+        assert seen.lag == shown
+        assert seen.beats == (None if lag is None else 100 - beats)
+    away = region("east", error="gone", beat=100)
+    seen = with_distance(pair("east", "west", lag=-5.0, heard_us=NOW, heard_beat=1), away)
+    assert (seen.lag, seen.beats) == (-5.0, None)
 
 
 def test_a_dead_node_is_named_once_and_not_again_for_each_of_its_streams() -> None:
