@@ -197,8 +197,9 @@ def normalized(tx: str) -> str:
 
 
 def _names(reason: str, gtid: str) -> bool:
-    """Whether the reason names this GTID, not one that begins with it."""
-    return re.search(rf"{re.escape(gtid)}(?![0-9])", reason.lower()) is not None
+    """Whether the reason names this transaction, not one that begins so, nor a set with it."""
+    alone = rf"(?<!,)(?<!,\s){re.escape(gtid)}(?![0-9]|[-:][0-9a-z_]|,\s*{_UUID})"
+    return re.search(alone, reason.lower()) is not None
 
 
 def _require_replayable(letter: Letter) -> None:

@@ -185,6 +185,9 @@ async def test_skip_passes_only_the_transaction_that_halted_the_tailer(
     assert "it is running" in await run(*skip, gtid, code=1)
     await tailer(regions, 0, "halted", f"transaction {gtid}0 is TRUNCATE of app.x")
     assert "not halted at" in await run(*skip, gtid, code=1)
+    # A set of purged transactions begins with it.
+    await tailer(regions, 0, "halted", f"one has purged transactions ... published: {gtid}-999999")
+    assert "not halted at" in await run(*skip, gtid, code=1)
     await tailer(regions, 0, "halted", f"transaction {gtid} is TRUNCATE of app.x")
     unknown = gtid.rsplit(":", 1)[0] + ":999999"
     assert "was not executed" in await run(*skip, unknown, code=1)
@@ -237,6 +240,19 @@ def test_a_gtid_is_written_as_the_server_does(written: str, gtid: str | None) ->
 def test_anything_but_one_transaction_is_refused(written: str) -> None:
     with pytest.raises(Refused, match="is not the GTID of one transaction"):
         letters.normalized(written)
+
+
+def test_a_reason_names_only_a_whole_transaction() -> None:
+    """A set of them, as of purged ones, may begin or end with its number."""
+    uuid, other = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562"
+    gtid = f"{uuid}:5"
+    for reason in (f"transaction {gtid} is XA", f"holds {gtid.upper()}: x", f"skip {gtid}"):
+        assert letters._names(reason, gtid)
+    for some in ("5-10", "50", "5:7", "5:tag:1", f"5,{other}:1", f"5,\n{other}:1"):
+        assert not letters._names(f"has purged {uuid}:{some}", gtid)
+    assert not letters._names(f"has purged {other}:1,{gtid}", gtid)
+    assert not letters._names(f"has purged {other}:1,\n{gtid}", gtid)
+    assert letters._names(f"transaction {uuid}:tag:5 is XA", f"{uuid}:tag:5")
 
 
 @pytest.mark.parametrize("command", [["conflicts", "list"], ["dead-letters", "list"]])
