@@ -4,7 +4,8 @@ Theory of operation.  Images are written as the origin logged them, column by co
 must be the same in both regions, or have more columns here, behind the origin's last one
 and with literal defaults (it is ``wide`` then: what is written to it is filled up).  The
 comparison (`meshnode.core.shape`) is made once for each form of a table and again
-when the tailer has seen a statement that may have changed a definition here.  What does not fit
+when the tailer has seen a statement that may have changed a definition here, or the topology
+has changed, which may exclude the table since.  What does not fit
 halts the stream, which goes on by itself when the definitions have been brought together.
 """
 
@@ -17,6 +18,7 @@ from meshnode.core.shape import Shape, Unfit, Wider, compare
 from meshnode.errors import Halt
 from meshnode.store.port import Writing
 from meshnode.store.values import Definition
+from meshnode.topology import Topology
 
 
 class Fitting:
@@ -32,11 +34,13 @@ class Fitting:
         self.wide: set[Table] = set()
         self._fits: set[Table] = set()
         self._definitions = board.definitions
+        self._topology: Topology | None = None
 
     async def require(self, tables: Iterable[Table]) -> None:
         """Halt unless every table may be written here; to be called outside a transaction."""
-        if self._definitions != self.board.definitions:
-            self._definitions = self.board.definitions
+        changed = self._definitions != self.board.definitions
+        if changed or self._topology is not self.view.now:
+            self._definitions, self._topology = self.board.definitions, self.view.now
             self._fits.clear()
             self.wide.clear()
         for table in tables:
@@ -48,7 +52,9 @@ class Fitting:
         if not self.view.now.matches(table.schema, table.name):
             raise Halt(
                 f"the stream writes table {table.title}, which the topology does not replicate",
-                "compare the topology files of the regions (`meshnode status` shows digests)",
+                "compare the topology files of the regions (`meshnode status` shows digests); a "
+                "table that was excluded while it was written must be named again until this is "
+                "applied (docs/OPERATING.md, 'Taking a table out')",
             )
         local = await self.session.definition(table)
         if not local.replicated:
