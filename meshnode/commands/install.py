@@ -33,6 +33,8 @@ and run again, also under traffic, while nodes run, and for tables that came lat
                                               those of tokyo win (or: one full region fills
                                               empty ones)
   meshnode init --region tokyo                the local part of one region only
+  meshnode init --all --retire                as --all, and takes tables out of the mesh that the
+                                              topology no longer names
   meshnode init --all --uninstall             tables and rows as they were before init
 
 exit codes: 0 done, 1 refused, or something is left to do (it is named). With --dry-run or
@@ -44,6 +46,9 @@ exit codes: 0 done, 1 refused, or something is left to do (it is named). With --
     parser.add_argument("--dry-run", action="store_true", help="print the statements, run none")
     parser.add_argument(
         "--seed-from", metavar="REGION", help="the region whose rows win where versions are missing"
+    )
+    parser.add_argument(
+        "--retire", action="store_true", help="take out tables that the topology no longer names"
     )
     parser.add_argument("--uninstall", action="store_true", help="take everything out again")
     parser.add_argument(
@@ -58,14 +63,16 @@ async def init(args: argparse.Namespace) -> int:
     if args.print_grants:
         _require_alone(args)
         return await _print_grants(topology, regions)
-    if args.uninstall and args.seed_from:
-        raise Refused("--seed-from has no meaning with --uninstall", "leave one of them out")
+    for option, given in (("--seed-from", args.seed_from), ("--retire", args.retire)):
+        if args.uninstall and given:
+            raise Refused(f"{option} has no meaning with --uninstall", "leave one of them out")
     if args.uninstall:
         result = await installation.uninstall(topology, regions, dry_run=args.dry_run, report=say)
     else:
         result = await installation.init(
-            topology, regions, seed_from=args.seed_from, dry_run=args.dry_run, report=say
-        )
+            topology, regions, seed_from=args.seed_from, retire=args.retire,
+            dry_run=args.dry_run, report=say,
+        )  # fmt: skip
     if args.json:
         print_json(
             {
@@ -93,6 +100,7 @@ def _require_alone(args: argparse.Namespace) -> None:
         "--uninstall": args.uninstall,
         "--dry-run": args.dry_run,
         "--seed-from": args.seed_from,
+        "--retire": args.retire,
     }
     wrong = [option for option, given in others.items() if given]
     if wrong:

@@ -239,6 +239,9 @@ INSERT_TABLE = (
 )
 """Parameters: digest, schema, table, ``gtid_executed`` read just before."""
 
+DEACTIVATE = f"DELETE FROM {quoted_table(MESH_SCHEMA, 'tables')} WHERE digest = %s"
+"""Parameter: digest."""
+
 UNSETTLE = (
     f"REPLACE INTO {quoted_table(MESH_SCHEMA, 'unsettled')}"
     " (digest, schema_name, table_name, row_keys, at) VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6))"

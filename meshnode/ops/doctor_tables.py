@@ -52,7 +52,7 @@ async def not_replicated(context: Context) -> list[Finding]:
             Level.REFUSE,
             ".".join(name),
             "is replicated, and is not on this server",
-            "restore the table, or take its row out of meshnode.tables in every region",
+            "restore it, or take it out of the mesh (docs/OPERATING.md, 'Taking a table out')",
         )
         for name in sorted(context.active - set(context.tables))
         if context.topology.matches(*name)

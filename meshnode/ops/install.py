@@ -27,7 +27,7 @@ from meshnode.core.shape import Shape, Unfit, compare
 from meshnode.errors import Refused, Retry
 from meshnode.mysql import bookkeeping, catalog, control
 from meshnode.mysql.schema import digest
-from meshnode.ops import activation, install_data, install_steps, rejoin, table_rules
+from meshnode.ops import activation, install_data, install_steps, rejoin, retirement, table_rules
 from meshnode.ops.install_data import RefusedKey
 from meshnode.ops.install_steps import Statement
 from meshnode.topology import Region, Topology
@@ -84,12 +84,14 @@ async def init(
     regions: Sequence[str] | None = None,
     *,
     seed_from: str | None = None,
+    retire: bool = False,
     dry_run: bool = False,
     report: Report = lambda line: None,
 ) -> InitResult:
     """Make the topology's tables replicable; ``regions`` None means all of them.
 
     With some regions only their local part is done; ``result.left`` says so.
+    ``retire`` takes out what the topology no longer names (:mod:`meshnode.ops.retirement`).
     Raises Refused, before anything is changed, for tables that cannot be
     replicated or differ between regions, and for a new region of a running mesh
     without a seed; Retry for a region out of reach.
@@ -106,6 +108,8 @@ async def init(
         work = _Work(result, dry_run, report)
         for site in sites:
             await work.run(site, await install_steps.bookkeeping(site.control, topology, site.name))
+        if retire:
+            await retirement.retire(topology, sites, work.run)
         for name in tables:
             for site in sites:
                 await work.run(site, await install_steps.table(site.control, *name))

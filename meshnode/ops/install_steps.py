@@ -162,8 +162,8 @@ async def table(connection: Control, schema_name: str, table_name: str) -> list[
             raise Refused(
                 f"{found.name}: its primary key is not that of its tombstone table "
                 f"{tombstones.name}",
-                "give the table its former key, or take it out of the mesh with "
-                "`meshnode init --uninstall` first",
+                "give the table its former key, or take it out of the mesh first "
+                "(docs/OPERATING.md, 'Taking a table out')",
             )
         steps.append(
             Statement((schema.modify_tombstone_table(schema_name, table_name, found.key),))

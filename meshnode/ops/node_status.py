@@ -126,7 +126,7 @@ class NodeStatus:
         )  # fmt: skip
         told = msgspec.to_builtins(shown)
         # Rates need two looks, and the others are known to the servers alone: not here.
-        for name in ("beat", "error", "remedy", "rates", "unreplicated", "unsettled"):
+        for name in ("beat", "error", "remedy", "rates", "unreplicated", "unnamed", "unsettled"):
             del told[name]
         told["beat_age"] = self.beat_age
         told["gc_held_back_by"] = gc[1] if gc else None

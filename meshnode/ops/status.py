@@ -217,10 +217,11 @@ async def read(
     }
     shown.letters = Letters(**{s: int(count) for s, count in await connection.rows(_LETTERS)})
     shown.mend = int(await connection.value(_MEND))
-    shown.unreplicated = await _unreplicated(connection, topology)
+    shown.unreplicated, shown.unnamed = await _unlike(connection, topology)
     shown.unsettled = {
         f"{schema}.{table}": int(keys)
         for schema, table, keys in await _if_there(connection, bookkeeping.UNSETTLED)
+        if topology.matches(schema, table)
     }
     return _Seen(shown, applied)
 
@@ -235,14 +236,20 @@ async def _if_there(connection: Control, sql: str) -> list[tuple]:
         return []
 
 
-async def _unreplicated(connection: Control, topology: Topology) -> list[str]:
-    """Tables that the topology names, that are here, and that are not replicated."""
-    active = set(await connection.rows("SELECT schema_name, table_name FROM meshnode.tables"))
-    return [
+async def _unlike(connection: Control, topology: Topology) -> tuple[list[str], list[str]]:
+    """Tables that the topology names, that are here, and that are not replicated; the reverse."""
+    active = {
+        (str(schema), str(table))
+        for schema, table in await connection.rows(
+            "SELECT schema_name, table_name FROM meshnode.tables"
+        )
+    }
+    waiting = [
         ".".join(name)
         for name in await catalog.base_tables(connection)
         if name not in active and topology.matches(*name)
     ]
+    return waiting, [".".join(name) for name in sorted(active) if not topology.matches(*name)]
 
 
 async def _paused(connection: Control) -> dict[int, Paused]:

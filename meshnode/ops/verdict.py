@@ -8,7 +8,7 @@ looked at (a topology that differs, an actor that retries) is a warning.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 
@@ -55,7 +55,8 @@ class RegionStatus(Struct):
     ``beat`` and ``wall_us`` are number and time of its newest heartbeat.
     ``error`` is set when the region could not be asked; then only name, id and address hold.
     ``rates`` are counts per second and may be empty.  ``unreplicated`` are tables that the
-    topology names and ``init`` has not taken in; ``unsettled`` counts, by table, the keys that it
+    topology names and ``init`` has not taken in, ``unnamed`` those that are replicated although it
+    does not name them; ``unsettled`` counts, by table, the keys that it
     refused or found locked.  ``retention`` is how long the bus keeps a record (seconds; None: it
     does not forget by age), ``retention_left`` what of it is left of each peer's unread stream, by
     the peer's id.
@@ -80,6 +81,7 @@ class RegionStatus(Struct):
     letters: Letters = field(default_factory=Letters)
     mend: int = 0
     unreplicated: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
     unsettled: dict[str, int] = field(default_factory=dict)
     retention: float | None = None
     retention_left: dict[int, float] = field(default_factory=dict)
@@ -163,6 +165,7 @@ def judge(
     ]
     problems += _unsettled(regions)
     warnings += _unreplicated(regions)
+    warnings += _unnamed(regions)
     problems += gc_held(regions, pairs)
     return Status(
         mesh=topology.mesh,
@@ -197,16 +200,34 @@ def _unsettled(regions: Sequence[RegionStatus]) -> list[Finding]:
 
 def _unreplicated(regions: Sequence[RegionStatus]) -> list[Finding]:
     """A warning: what is replicated converges without them."""
-    tables = sorted({table for region in regions for table in region.unreplicated})
-    if not tables:
+    return _about_tables(
+        {region.name: region.unreplicated for region in regions},
+        "tables that the topology names are not replicated",
+        "run `meshnode init --all`, or exclude them in the topology",
+    )
+
+
+def _unnamed(regions: Sequence[RegionStatus]) -> list[Finding]:
+    """A warning: they are equal as long as nobody writes to them; then appliers halt."""
+    return _about_tables(
+        {region.name: region.unnamed for region in regions},
+        "tables are replicated that the topology does not name",
+        "take them out with `meshnode init --all --retire` (docs/OPERATING.md,"
+        " 'Taking a table out'), or name them again",
+    )
+
+
+def _about_tables(tables: Mapping[str, Sequence[str]], what: str, remedy: str) -> list[Finding]:
+    """One finding for all ``tables``, which are given by region."""
+    every = sorted({table for names in tables.values() for table in names})
+    if not every:
         return []
-    more = f" and {len(tables) - TABLES_NAMED} more" if len(tables) > TABLES_NAMED else ""
+    more = f" and {len(every) - TABLES_NAMED} more" if len(every) > TABLES_NAMED else ""
     return [
         Finding(
-            ", ".join(region.name for region in regions if region.unreplicated),
-            f"{len(tables)} tables that the topology names are not replicated:"
-            f" {', '.join(tables[:TABLES_NAMED])}{more}",
-            "run `meshnode init --all`, or exclude them in the topology",
+            ", ".join(region for region, names in tables.items() if names),
+            f"{len(every)} {what}: {', '.join(every[:TABLES_NAMED])}{more}",
+            remedy,
         )
     ]
 

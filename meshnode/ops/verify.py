@@ -227,7 +227,10 @@ async def _prepare(sides: Sequence[Side], name: Name, regions: set[str], padded:
     tables = [await catalog.read(side.connection, *name) for side in sides]
     missing = [side.name for side, table in zip(sides, tables, strict=True) if table is None]
     if missing:
-        work.result.problem = f"does not exist in {', '.join(missing)}"
+        work.result.problem = (
+            f"does not exist in {', '.join(missing)}: if it was dropped, drop it everywhere and "
+            "take it out of the mesh (docs/OPERATING.md, 'Taking a table out')"
+        )
         return work
     present = [table for table in tables if table is not None]
     problem = _shape_problem(sides, present)

@@ -46,7 +46,9 @@ def test_a_wrong_value_is_named_with_what_it_should_be(
 
 
 @pytest.mark.parametrize(
-    "option", [["--json"], ["--uninstall"], ["--dry-run"], ["--seed-from", "east"]], ids=" ".join
+    "option",
+    [["--json"], ["--uninstall"], ["--dry-run"], ["--seed-from", "east"], ["--retire"]],
+    ids=" ".join,
 )
 def test_print_grants_goes_with_nothing_that_it_would_ignore(
     option: list[str], capsys: pytest.CaptureFixture[str]

@@ -315,6 +315,15 @@ def test_tables_that_wait_for_init_are_named_but_do_not_diverge() -> None:
     )
 
 
+def test_tables_that_the_topology_no_longer_names_are_a_warning() -> None:
+    status = mesh({"west": {"unnamed": ["app.t"]}})
+    assert status.converged
+    (warning,) = status.warnings
+    assert warning.region == "west"
+    assert warning.what == "1 tables are replicated that the topology does not name: app.t"
+    assert "--retire" in warning.remedy
+
+
 def test_keys_that_init_left_are_one_finding_for_all_regions() -> None:
     status = mesh({"west": {"unsettled": {"app.t": 3}}, "east": {"unsettled": {"app.t": 3}}})
     (problem,) = status.problems
