@@ -101,6 +101,22 @@ async def test_a_late_stream_and_a_frontier_that_holds_gc_back(servers, stack) -
     assert found[1][1].startswith("holds back the collection of tombstones in two since ")
 
 
+async def test_an_origin_whose_clock_is_ahead_is_no_fresher_for_it(servers, stack) -> None:
+    """It dates its heartbeats half a minute ahead; nothing of it has arrived for 20 s."""
+    regions = await healthy(stack, await servers(2))
+    await beat(regions, 0, age=-30)
+    await hear(regions, 1, 0, -10.0)
+    await regions.sql[0].execute("UPDATE meshnode.heartbeat SET beat = 120")
+    await regions.sql[1].execute("UPDATE meshnode.applied SET heard_beat = 100")
+    status = await look(regions.topology)
+    (problem,) = status.problems
+    assert (problem.region, problem.what[:36]) == ("two", "20 heartbeats of one are not applied")
+    (pair,) = (each for each in status.pairs if each.region == "two")
+    assert (pair.beats, pair.heard_beat) == (20, 100)
+    await regions.sql[1].execute("UPDATE meshnode.applied SET heard_beat = 119")
+    assert (await look(regions.topology)).converged
+
+
 async def test_tables_that_are_not_replicated_are_a_warning(servers, stack) -> None:
     regions = await healthy(stack, await servers(2))
     await regions.everywhere("CREATE TABLE app.late (id INT PRIMARY KEY)", "CREATE SCHEMA other")
