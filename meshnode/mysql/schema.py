@@ -23,6 +23,7 @@ init`` rolls out.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -124,6 +125,20 @@ def tombstones_of(digest: str) -> str:
 
 def trigger_name(role: TriggerRole, schema: str, table: str) -> str:
     return f"_mesh_{role.value}_{digest(schema, table)}"
+
+
+MESH_TRIGGER = "^_mesh_(bi|bu|au|ad)_([0-9a-f]{16})$"
+"""Names of the mesh's triggers, as a regular expression to Python and to MySQL."""
+
+
+def trigger_digest(name: str) -> str:
+    """The digest of the table that a trigger of this name belongs to; '' if it is not the mesh's.
+
+    A trigger stays with its table when that is renamed, and goes on to write tombstones of
+    the table that it was made for.
+    """
+    found = re.match(MESH_TRIGGER, name)
+    return found[2] if found else ""
 
 
 def stamp_column(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from meshnode.mysql import schema
 from meshnode.mysql.catalog import Table
-from meshnode.ops import table_rules
+from meshnode.ops import install_steps, table_rules
 from meshnode.ops.checks import Context, Finding, Level, TriggerRow, check
 
 _CASCADES = """
@@ -131,6 +131,22 @@ def _trigger_fault(
     return "has another body than this version of meshnode writes"
 
 
+@check("stray-triggers", "the mesh's triggers stand on the tables that they were made for")
+async def stray_triggers(context: Context) -> list[Finding]:
+    homes = {schema.digest(*name): ".".join(name) for name in context.active}
+    return [
+        context.finding(
+            "stray-triggers",
+            Level.REFUSE,
+            f"{stray.schema}.{stray.table} ({stray.name})",
+            f"belongs to {homes.get(schema.trigger_digest(stray.name), 'another table')}: deletes "
+            "here write tombstones there",
+            f"run `meshnode init`, which drops it, or {stray.drop}",
+        )
+        for stray in await install_steps.strays(context.control)
+    ]
+
+
 @check("trigger-order", "the mesh's triggers are the last of their kind")
 async def trigger_order(context: Context) -> list[Finding]:
     found = []
@@ -191,7 +207,7 @@ async def user_triggers(context: Context) -> list[Finding]:
                 "have the same trigger in every region, and none that only some regions need",
             )
             for row in rows
-            if row.name not in ours
+            if row.name not in ours and not schema.trigger_digest(row.name)
         ]
     return found
 

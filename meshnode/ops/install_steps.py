@@ -5,6 +5,7 @@ nothing when it is there already.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshnode.errors import Refused
 from meshnode.mysql import bookkeeping as texts
@@ -231,6 +232,47 @@ async def triggers(
     return steps
 
 
+_MESH_TRIGGERS = f"""
+SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE
+FROM information_schema.TRIGGERS WHERE TRIGGER_NAME REGEXP '{schema.MESH_TRIGGER}'
+ORDER BY TRIGGER_SCHEMA, TRIGGER_NAME"""
+"""AFTER stands before BEFORE there, which is the order in which they can be dropped."""
+
+
+class Stray(NamedTuple):
+    """A trigger of the mesh on a table (``schema``, ``table``) that it was not made for."""
+
+    schema: str
+    name: str
+    table: str
+
+    @property
+    def drop(self) -> str:
+        return schema.drop_trigger(self.schema, self.name)
+
+
+async def strays(connection: Control) -> list[Stray]:
+    """Triggers that went with a renamed table, or were copied to another schema.
+
+    They write tombstones of a table that lost no row, and its own cannot be made while their
+    names are taken.  A trigger is always in the schema of its table.
+    """
+    return [
+        Stray(home, name, table)
+        for home, name, on_schema, table in await connection.rows(_MESH_TRIGGERS)
+        if schema.trigger_digest(name) != schema.digest(on_schema, table)
+    ]
+
+
+async def removal_of_strays(connection: Control) -> list[Statement]:
+    """Drop them all, before any is made anew.
+
+    Two tables that exchanged their names have each other's.  What is written until a table has
+    its own again is mended by the node, as behind any trigger that was dropped.
+    """
+    return [Statement((stray.drop,)) for stray in await strays(connection)]
+
+
 async def activation(connection: Control, schema_name: str, table_name: str) -> list[Statement]:
     """The table's row in ``meshnode.tables``, dated after it is committed.
 
@@ -274,11 +316,7 @@ async def removal(connection: Control) -> list[Statement]:
     """
     steps = [
         Statement((schema.drop_trigger(row[0], row[1]),))
-        for row in await connection.rows(
-            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME FROM information_schema.TRIGGERS"
-            r" WHERE TRIGGER_NAME REGEXP '^_mesh_(bi|bu|au|ad)_[0-9a-f]{16}$'"
-            " ORDER BY TRIGGER_SCHEMA, TRIGGER_NAME"
-        )
+        for row in await connection.rows(_MESH_TRIGGERS)
     ]
     tables = await _present(connection, "")
     columns: dict[tuple[str, str], list[str]] = {}

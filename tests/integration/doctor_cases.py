@@ -158,6 +158,13 @@ CASES = [
         f"{CREATE_BI} {schema.triggers(1, 'app', 't', (schema.KeyColumn('id', 'int'),))[0].body}",
     ),
     refuse(
+        "stray-triggers",
+        "app.t",
+        "belongs to another table",
+        f"CREATE TRIGGER app.{schema.trigger_name(schema.TriggerRole.AFTER_DELETE, 'app', 'gone')}"
+        f" AFTER DELETE ON app.t FOR EACH ROW PRECEDES {AD} SET @x = 1",
+    ),
+    refuse(
         "tombstones",
         "app.t",
         "tombstone table is missing",

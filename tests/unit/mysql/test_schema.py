@@ -34,6 +34,13 @@ def test_tombstone_table_has_the_key_in_its_order_with_its_collation() -> None:
     assert "PRIMARY KEY (`b`, `a`)" in text
 
 
+def test_the_name_of_a_trigger_tells_its_table() -> None:
+    for role in TriggerRole:
+        name = schema.trigger_name(role, "app", "t")
+        assert schema.trigger_digest(name) == schema.digest("app", "t")
+    assert schema.trigger_digest("_mesh_bi_of_a_user") == ""
+
+
 def test_before_triggers_come_before_after_triggers() -> None:
     timings = [trigger.role.timing for trigger in schema.triggers(1, "s", "t", KEY)]
     assert timings == ["BEFORE", "BEFORE", "AFTER", "AFTER"]
