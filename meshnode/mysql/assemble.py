@@ -45,6 +45,7 @@ from meshnode.mysql.events import (
 )
 from meshnode.mysql.maps import Mapped, Role, TableMaps
 from meshnode.mysql.notices import Notices
+from meshnode.mysql.schema import MESH_SCHEMA
 from meshnode.mysql.statements import Statement, StatementClass, classify_query
 
 _ENDS = frozenset({EventType.XID, EventType.GTID, EventType.GTID_TAGGED, EventType.ROTATE})
@@ -90,6 +91,7 @@ class Assembler:
         self._left_out = False
         self._skip = False
         self._first_rows = True
+        self._beside = False
         self._noticed = False
         self._inside = False
         self._usual: dict[int, Callable[[int, bytes, int, int], None]] = {
@@ -175,7 +177,7 @@ class Assembler:
         self._gtid = parse_gtid_name(kind, event, at, end)
         self._commit_us = parse_commit_us(kind, event, at, end)
         self._begun = self._first_rows = True
-        self._skip = self._inside = False
+        self._skip = self._inside = self._beside = False
         self._left_out = bool(self.skipped) and self._name in self.skipped
         if self.newest is not None and self._name == self.newest.tx_id:
             self._require_same(self.newest)
@@ -254,6 +256,7 @@ class Assembler:
                 self._skip = True
                 return
         if role is Role.IGNORED or role is Role.APPLIED:
+            self._beside = self._beside or mapped.schema != MESH_SCHEMA
             return
         if role is Role.REPLICATED:
             head = mapped.heads.get(kind)
@@ -267,13 +270,22 @@ class Assembler:
             else:
                 self._collector.partial(mapped.table, rows, event)
         elif role is Role.TOMBSTONES:
-            table = self.maps.known.get(mapped.digest)
-            # Of other keys it says nothing: the delete counts as one that no trigger saw.
-            if kind not in DELETES and (table is None or mapped.buries(table)):
+            if kind not in DELETES and self._counts(mapped):
                 rows = parse_rows(kind, event, at, end)
                 self._collector.tombstones(mapped, rows, event)
         else:
             self._notice(role, mapped, parse_rows(kind, event, at, end), event)
+
+    def _counts(self, mapped: Mapped) -> bool:
+        """Whether what was written here is a tombstone of the table that it is named after.
+
+        With other keys it says nothing (the delete counts as one that no trigger saw), and neither
+        does that of a trigger on another table.
+        """
+        table = self.maps.known.get(mapped.digest)
+        if table is not None and not mapped.buries(table):
+            return False
+        return not self._collector.is_stray(mapped.digest, self._beside)
 
     def _unmapped(self, rows: Rows) -> None:
         if rows.start != rows.stop:

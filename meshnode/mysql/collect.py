@@ -7,6 +7,9 @@ cascade) has none, so after so many bytes it waits no longer.  Parted all the sa
 both halves are still true, at the price of a late tombstone
 (:mod:`meshnode.core.change`).
 
+A trigger stays with its table when that is renamed, and goes on to write tombstones of the name
+that it was made for.  Those are left out: no row of that name is gone.
+
 A before image says nothing that a peer needs but its key and its stamp.  Large ones
 are cut to that here, so that a row of 40 MiB does not travel twice.
 """
@@ -57,12 +60,14 @@ class Collector:
         self._end = end
         self._stop = stop
         self._waits = False
+        self._touched: set[str] = set()
 
     def open(self) -> Transaction:
         """The open part; begins the first one where there is none."""
         if self.tx is None:
             self.tx = self._begin(0)
             self._waits = False
+            self._touched.clear()
         return self.tx
 
     def images(self, table: Table, event_type: int, event: bytes, start: int, end: int) -> None:
@@ -82,6 +87,7 @@ class Collector:
         tx.size += size
         tx.rows += len(found)
         tx.ops.append(RowOp(table, kind, images, found))
+        self._touched.add(table.digest)
         tx.shortened |= cut
         self._waits = kind == DELETE or (kind == UPDATE and _moved(found))
 
@@ -102,6 +108,7 @@ class Collector:
         tx = self._room(self.open(), size)
         tx.size += size
         self._waits = rows.after is None
+        self._touched.add(table.digest)
         for before, after in scan_partial(table.shape, rows, event):
             tx.rows += 1
             moved = before is not None and (after is None or before.key != after.key)
@@ -112,6 +119,15 @@ class Collector:
                     raise self._stop(f"has an image of {table.title} without its key")
                 stamp = None if image.ts is None else Stamp(image.ts, image.origin or 0)
                 tx.partial.append(Partial(table, image.key, alive, stamp, len(tx.ops)))
+
+    def is_stray(self, digest: str, beside: bool) -> bool:
+        """Whether a tombstone of this table, here, is another table's: its trigger stands there.
+
+        A trigger writes behind the row that fires it, and the mesh itself before all rows.
+        ``beside``: the transaction has rows of tables that are not replicated.
+        """
+        touched = self._touched if self.tx is not None else ()
+        return digest not in touched and (beside or bool(touched))
 
     def tombstones(self, mapped: Mapped, rows: Rows, event: bytes) -> None:
         """Tombstones that triggers wrote or raised."""
