@@ -46,16 +46,17 @@ class Resolver(Actor):
         self.running()
         rounds = 0
         while True:
+            # The tailer sees a definition change too, but it may lag.  First, because what
+            # waits in `mend` may halt the round.
+            now = await session.definitions()
+            if now != self.definitions:
+                board.definitions += 1
+                self.definitions = now
             if board.format:
                 lifted, overtaken = await mend(session, board.format, lambda: board.promised)
                 board.counts["lifts"] += lifted
                 board.counts["mended"] += lifted
                 board.counts["overtaken"] += overtaken
-            # The tailer sees a definition change too, but it may lag.
-            now = await session.definitions()
-            if now != self.definitions:
-                board.definitions += 1
-                self.definitions = now
             await letters.replay()
             if rounds % CLOSE_EVERY == 0:
                 await letters.close_overtaken()

@@ -18,11 +18,21 @@ from meshnode.mysql.mend_rows import LATE, held_row
 from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.queries import CatalogRows
 from meshnode.mysql.records import LetterBody, text
+from meshnode.mysql.rowdigest import table_digest
 from meshnode.mysql.session import Session
 from meshnode.store.values import Letter, Waiting
 
 PARKED = "(state = 'open' OR state = 'replay' AND code = 0 AND note <> '')"
 """Letters that are left to an operator, or that something else than a lock keeps waiting."""
+
+
+_DEFINITION = (
+    "SHA2(JSON_ARRAY(c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION, c.COLUMN_NAME,"
+    " c.COLUMN_TYPE, c.COLLATION_NAME, c.IS_NULLABLE, c.COLUMN_DEFAULT, c.EXTRA, c.COLUMN_KEY),"
+    " 256)"
+)
+"""Of a column.  No checksum that is linear, as CRC32 is: under XOR, two columns of equally long
+descriptions could change places unseen."""
 
 
 class ResolverSession(ApplyingStatements, MenderSession):
@@ -35,9 +45,7 @@ class ResolverSession(ApplyingStatements, MenderSession):
     async def definitions(self) -> object:
         """A checksum over the columns of all replicated tables."""
         return await self.session.query(
-            "SELECT COUNT(*), BIT_XOR(CRC32(CONCAT_WS('|', c.TABLE_SCHEMA, c.TABLE_NAME,"
-            " c.ORDINAL_POSITION, c.COLUMN_NAME, c.COLUMN_TYPE, c.COLLATION_NAME, c.IS_NULLABLE,"
-            " c.COLUMN_DEFAULT, c.COLUMN_KEY))) FROM meshnode.tables t"
+            f"SELECT {table_digest(_DEFINITION)} FROM meshnode.tables t"
             " JOIN information_schema.COLUMNS c"
             " ON c.TABLE_SCHEMA = t.schema_name AND c.TABLE_NAME = t.table_name"
         )

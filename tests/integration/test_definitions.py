@@ -50,6 +50,25 @@ async def test_the_resolver_notices(servers, tmp_path, monkeypatch, rule) -> Non
             await sees(mesh, 1, "SELECT c FROM app.t WHERE id = 2", "b")
 
 
+async def test_the_resolver_notices_columns_that_change_places(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """Described in equally many characters: a checksum that is linear stays as it was."""
+    tailers_say_nothing(monkeypatch)
+    table = "CREATE TABLE app.t (id INT PRIMARY KEY, aa INT, bb INT)"
+    async with running(servers, tmp_path, table) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t VALUES (1, 10, 20)")
+        await mesh.settle()
+        board = mesh.nodes[1][0].board
+        before = board.definitions
+        await two.execute("ALTER TABLE app.t MODIFY COLUMN aa INT AFTER bb")
+        await until(lambda: board.definitions > before, "a definition that was noticed")
+        await one.execute("INSERT INTO app.t VALUES (2, 10, 20)")
+        await waits(mesh, 1, "applier one", "column 2 is `bb` here and `aa` at the source")
+        assert await two.value("SELECT COUNT(*) FROM app.t") == 1
+
+
 @both
 async def test_a_tailer_that_halts_at_the_statement_notices(
     servers, tmp_path, monkeypatch, rule

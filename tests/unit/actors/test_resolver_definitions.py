@@ -5,7 +5,7 @@ import pytest
 from meshnode.actors import resolver as resolver_module
 from meshnode.actors.board import Board
 from meshnode.actors.resolver import Resolver
-from meshnode.errors import Retry
+from meshnode.errors import Halt, Retry
 
 
 class Looks:
@@ -42,3 +42,20 @@ async def test_each_change_counts_once_also_over_a_restart(monkeypatch) -> None:
             await actor._run(looks)
         seen.append(board.definitions)
     assert seen == [1, 2, 2]
+
+
+async def test_a_row_that_cannot_be_lifted_does_not_keep_a_change_unseen() -> None:
+    """Held rows halt the resolver where the key of their table was changed, for instance."""
+    looks = Looks("a", "b")
+
+    async def waiting(most: int) -> list:
+        raise Halt("the key was changed", "put it back")
+
+    looks.waiting = waiting
+    board = Board(1)
+    board.format = b"format"
+    actor = Resolver(None, None, board)
+    for seen in (1, 2):
+        with pytest.raises(Halt):
+            await actor._run(looks)
+        assert board.definitions == seen
