@@ -15,10 +15,11 @@ from meshnode.actors.board import Board
 from meshnode.actors.fitting import Fitting
 from meshnode.actors.watcher import View
 from meshnode.actors.writing import carry_out
-from meshnode.core.change import NetKey
+from meshnode.core.change import NetKey, Table
 from meshnode.core.check import Image, Incoming
 from meshnode.core.plan import Plan, Work, make_plan
 from meshnode.core.resolve import Local
+from meshnode.core.shape import same_keys
 from meshnode.core.wire import TRANSACTION, Item
 from meshnode.errors import Busy, Halt, Replan, RowError
 from meshnode.store.port import Resolving
@@ -109,7 +110,16 @@ class Replay:
         closed = 0
         for letter in letters:
             table, entry = letter.table, letter.entry
-            if table is None or entry is None or await session.shape(table) is None:
+            if table is None or entry is None:
+                continue
+            shape = await session.shape(table)
+            if shape is None:
+                continue
+            if not same_keys(table.shape, shape):
+                # What stands under these bytes now may be another row.  A letter that waits to
+                # be replayed has its note from there.
+                if letter.code:
+                    await session.postponed(letter, _other_key(table))
                 continue
             if table.folds is not None:
                 await session.learn([(table, entry.key)])
@@ -118,6 +128,10 @@ class Replay:
                 await session.overtaken(letter)
                 closed += 1
         return closed
+
+
+def _other_key(table: Table) -> str:
+    return f"does not close by itself while the key of {table.title} is another than it was"
 
 
 def _goes_on_after(letters: Sequence[Letter]) -> int:

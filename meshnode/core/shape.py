@@ -240,6 +240,30 @@ def _same_key(ours: Column, theirs: Column) -> bool:
     return replace(ours, nullable=False, visible=True) == alike
 
 
+_INTEGERS = frozenset(
+    {FieldType.TINY, FieldType.SHORT, FieldType.INT24, FieldType.LONG, FieldType.LONGLONG}
+)
+
+
+def same_keys(source: Shape, local: Shape) -> bool:
+    """Whether a key of the one names the same row in the other.
+
+    Not so where labels stand in another order, or a collation has other values equal.  A
+    wider integer or text holds the same values.
+    """
+    return len(source.key) == len(local.key) and all(
+        map(_same_values, source.key_columns, local.key_columns)
+    )
+
+
+def _same_values(source: Column, local: Column) -> bool:
+    if source.type in _INTEGERS and local.type in _INTEGERS:
+        return source.name == local.name
+    if source.type == local.type == FieldType.VARCHAR:
+        return (source.name, source.collation) == (local.name, local.collation)
+    return source == local
+
+
 def describe(column: Column) -> str:
     """The column's type for a message: wire type, parameter and sign."""
     try:

@@ -105,7 +105,8 @@ class ResolverSession(ApplyingStatements, MenderSession):
             tomb = await read_stamps(
                 self.session, lookup, table, [key], FOR_SHARE_NOWAIT, tombstones=True
             )
-        except (Busy, Halt):
+        except (Busy, Halt, KeyError):
+            # KeyError: a row that is none of those asked for, in a column of another collation.
             return None
         return max(row.get(at, ZERO), tomb.get(at, ZERO))
 
@@ -157,8 +158,8 @@ class ResolverSession(ApplyingStatements, MenderSession):
     async def postponed(self, letter: Letter, why: str) -> None:
         """Give ``letter`` a note; the same one again writes nothing."""
         await self.session.query(
-            f"UPDATE meshnode.dead_letter SET note = {text(why[:255])}"
-            f" WHERE id = {letter.number} AND state = 'replay'"
+            f"UPDATE meshnode.dead_letter SET note = {text(why[:255])} WHERE id = {letter.number}"
+            " AND (state = 'replay' OR state = 'open' AND note = '')"
         )
 
     async def refused(self, letter: Letter, why: str) -> None:

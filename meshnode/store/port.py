@@ -315,7 +315,7 @@ class Resolving(Writing, Mending, Protocol):
         ...
 
     async def postponed(self, letter: Letter, why: str) -> None:
-        """Note what is in the way of ``letter``, which is still to be replayed."""
+        """Note what is in the way of ``letter``: still to be replayed, or open without a note."""
         ...
 
     async def refused(self, letter: Letter, why: str) -> None:

@@ -4,13 +4,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from store_harness import EPOCH, OWN, Region_, Standing, applied, resolving
 from store_works import NEW, NEWER, OLD, insert, opened, update
 
 from meshnode.actors import replay as replays
 from meshnode.actors.board import Board
 from meshnode.actors.replay import Replay
+from meshnode.core.change import Table
 from meshnode.core.plan import Work
+from meshnode.core.shape import FieldType, Shape
 from meshnode.core.wire import Item
 from meshnode.errors import Busy, Halt, MeshError, RowError
 from meshnode.store.port import Resolving
@@ -99,6 +102,45 @@ async def test_what_waits_is_closed_when_its_key_has_gone_on(region: Region_) ->
         assert await replay_of(resolver).close_overtaken() == 2
         states = [state for _, state, _ in await region.states()]
         assert states == ["closed", "closed", "replay"], "the third one's turn will come"
+
+
+async def test_a_letter_whose_key_was_changed_is_left_with_a_note(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version under the same bytes may be another row's."""
+    await set_aside(region, *((insert(key, NEW), REFUSED) for key in (1, 2)))
+    await applied(region, insert(1, NEWER))
+    why = "does not close by itself while the key of shop.t is another than it was"
+    async with resolving(region) as resolver:
+        shape = await resolver.shape(insert(1).incoming[0].at[0])
+        assert shape is not None
+        key, *others = shape.columns
+        changed = replace(shape, columns=(replace(key, type=FieldType.YEAR), *others))
+
+        async def another(table: Table) -> Shape:
+            return changed
+
+        with monkeypatch.context() as patched:
+            patched.setattr(resolver, "shape", another)
+            assert await replay_of(resolver).close_overtaken() == 0
+        assert await region.states() == [(1, "open", why), (2, "open", why)]
+        assert await replay_of(resolver).close_overtaken() == 1
+    assert [state for _, state, _ in await region.states()] == ["closed", "open"]
+
+
+async def test_a_note_takes_the_place_of_no_other(region: Region_) -> None:
+    """An operator's letter keeps the reason why its replay failed."""
+    await set_aside(region, (insert(1), REFUSED), (insert(2), REFUSED))
+    await region.ask_for_replays()
+    async with resolving(region) as resolver:
+        one, two = await resolver.to_replay(10, 0)
+        await resolver.refused(one, "a unique value is taken")
+        await resolver.refused(two, "")
+        for letter in (one, two):
+            await resolver.postponed(letter, "its key was changed")
+    assert await region.states() == [
+        (1, "open", "a unique value is taken"), (2, "open", "its key was changed"),
+    ]  # fmt: skip
 
 
 async def test_a_long_apply_costs_a_round_one_wait(

@@ -185,13 +185,14 @@ async def test_a_decision_holds_only_where_none_was_made_meanwhile(region: Regio
     async with resolving(region) as resolver:
         (one,), (two,) = await resolver.parked(10, 0), await resolver.to_replay(10, 0)
         await resolver.refused(one, "no")
-        await resolver.postponed(one, "later")
         await resolver.overtaken(two)
         assert await region.states() == [(1, "open", ""), (2, "replay", "")]
         await resolver.postponed(two, "later")
         assert await region.states() == [(1, "open", ""), (2, "replay", "later")]
         await resolver.refused(two, "no")
         await resolver.overtaken(one)
+        for letter in (one, two):
+            await resolver.postponed(letter, "too late")
     closed = "overtaken by a later version"
     assert await region.states() == [(1, "closed", closed), (2, "open", "no")]
 

@@ -103,7 +103,10 @@ class MemoryResolving(MemoryWriting, MemoryMending):
         await self._decided(letter, _is_to_be_replayed, "open", why)
 
     async def postponed(self, letter: Letter, why: str) -> None:
-        await self._decided(letter, _is_to_be_replayed, "replay", why)
+        def has_room(row: Parked) -> bool:
+            return row.state == "replay" or (row.state == "open" and not row.note)
+
+        await self._decided(letter, has_room, "", why)
 
     async def overtaken(self, letter: Letter) -> None:
         note = "overtaken by a later version"
@@ -124,7 +127,7 @@ class MemoryResolving(MemoryWriting, MemoryMending):
         tx, name = self._open(), letter_name(letter.number)
         row: Parked | None = await self.database.read(tx, name, True, LOCK_WAIT_SECONDS)
         if row is not None and still(row):
-            await self.database.update(tx, name, replace(row, state=state, note=note))
+            await self.database.update(tx, name, replace(row, state=state or row.state, note=note))
 
 
 def _is_to_be_replayed(row: Parked) -> bool:

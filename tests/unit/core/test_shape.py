@@ -17,6 +17,7 @@ from meshnode.core.shape import (
     Unfit,
     Wider,
     compare,
+    same_keys,
 )
 
 F = FieldType
@@ -132,3 +133,26 @@ def test_positions_are_where_the_sources_columns_are(known, added, data):
     else:
         kept = [column for column in local if column in source]
         assert kept != source, fit.reason
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "same"),
+    [
+        ((ID,), (ID,), True),
+        ((ID,), (replace(ID, type=F.LONGLONG),), True),
+        ((ID,), (replace(ID, name="number"),), False),
+        ((ID,), (replace(ID, type=F.YEAR),), False),
+        ((ID,), (ID, NAME), False),
+        ((NAME,), (replace(NAME, meta=1200),), True),
+        ((NAME,), (replace(NAME, collation=46),), False),
+        ((NAME,), (replace(NAME, type=F.STRING),), False),
+        ((KIND,), (replace(KIND, labels=(b"b", b"a")),), False),
+        ((NAME, ID), (ID, NAME), False),
+    ],
+)
+def test_which_keys_name_the_same_rows(
+    there: tuple[Column, ...], here: tuple[Column, ...], same: bool
+) -> None:
+    found = [shape(*columns, EXTRA, key=tuple(range(len(columns)))) for columns in (there, here)]
+    assert same_keys(*found) is same
+    assert same_keys(*reversed(found)) is same
