@@ -20,6 +20,9 @@ ALGORITHM_FALLBACK = "INPLACE, LOCK=NONE"
 _TRIGGER_MODE = f"SET SESSION sql_mode = '{schema.TRIGGER_SQL_MODE}'"
 _SESSION_MODE = f"SET SESSION sql_mode = '{SQL_MODE}'"
 _NOT_INSTANT = frozenset({1845, 1846, 4092})
+_UNFIT = frozenset({1062, 1264, 1265, 1366, 1406})
+"""Rows that are there do not fit a new type: equal keys, or no room for a value."""
+
 NODE_ALIVE_SECONDS = 10
 """A heartbeat younger than this means that a node is running."""
 
@@ -29,13 +32,15 @@ class Statement:
     """Statements that belong together, run one after the other in one session.
 
     ``cleanup`` runs afterwards, each whatever happened.  ``fallback`` takes the
-    place of the only statement when the server cannot do it instantly.
+    place of the only statement when the server cannot do it instantly.  ``unfit`` says what
+    it means when rows that are there do not fit.
     """
 
     sql: tuple[str, ...]
     parameters: tuple[object, ...] = ()
     cleanup: tuple[str, ...] = ()
     fallback: str = ""
+    unfit: Refused | None = None
 
     def text(self, connection: Control) -> str:
         parts = (*self.sql, *self.cleanup)
@@ -46,7 +51,10 @@ class Statement:
             for part in self.sql:
                 await connection.execute(part, self.parameters)
         except Refused as error:
-            if not self.fallback or code_of(error) not in _NOT_INSTANT:
+            code = code_of(error)
+            if self.unfit is not None and code in _UNFIT:
+                raise Refused(f"{self.unfit.what}: {error.what}", self.unfit.remedy) from error
+            if not self.fallback or code not in _NOT_INSTANT:
                 raise
             await self._rebuild(connection)
         finally:
@@ -167,7 +175,16 @@ async def table(connection: Control, schema_name: str, table_name: str) -> list[
                 "(docs/OPERATING.md, 'Taking a table out')",
             )
         steps.append(
-            Statement((schema.modify_tombstone_table(schema_name, table_name, found.key),))
+            Statement(
+                (schema.modify_tombstone_table(schema_name, table_name, found.key),),
+                unfit=Refused(
+                    f"{found.name}: its key's new type does not fit tombstones that are still held "
+                    f"in {tombstones.name}",
+                    "let the nodes of all regions run: tombstones go within a minute while all "
+                    "regions are heard; then run `meshnode init` again. A stopped node starts only "
+                    "with the key's former type (docs/OPERATING.md, 'Changing a table')",
+                ),
+            )
         )
     missing = tuple(name for name in schema.STAMP_COLUMNS if found.column(name) is None)
     if missing:
