@@ -18,6 +18,8 @@ class Setting(NamedTuple):
     value: str
     why: str
     durable: bool = False
+    at_start: bool = False
+    """Whether the server reads it only when it starts."""
 
     def fits(self, found: str) -> bool:
         """Whether ``found`` (as ``SHOW GLOBAL VARIABLES`` has it) is the right value."""
@@ -26,7 +28,7 @@ class Setting(NamedTuple):
     @property
     def remedy(self) -> str:
         """What sets it right."""
-        if self.variable in ("log_bin", "gtid_mode"):
+        if self.at_start:
             return f"start the server with {self.variable} = {self.value}"
         return f"SET PERSIST {self.variable} = {self.value or repr('')}"
 
@@ -34,7 +36,9 @@ class Setting(NamedTuple):
 _LOST = "a power cut takes back what peers have applied"
 
 SETTINGS = (
-    Setting("log-bin", "log_bin", "ON", "without a binlog no change can be published"),
+    Setting(
+        "log-bin", "log_bin", "ON", "without a binlog no change can be published", at_start=True
+    ),
     Setting("binlog-format", "binlog_format", "ROW", "statements cannot be published"),
     Setting("binlog-row-image", "binlog_row_image", "FULL", "rows would lack columns"),
     Setting(
@@ -58,7 +62,22 @@ SETTINGS = (
         "ABORT_SERVER",
         "commits that cannot be logged would go on, and never be published",
     ),
-    Setting("gtid-mode", "gtid_mode", "ON", "without GTIDs a stream cannot be taken up again"),
+    # It could be set while the server runs, but only step by step, in all of them.
+    Setting(
+        "gtid-mode",
+        "gtid_mode",
+        "ON",
+        "without GTIDs a stream cannot be taken up again",
+        at_start=True,
+    ),
+    Setting(
+        "skip-errors",
+        "replica_skip_errors",
+        "OFF",
+        "it holds for applied rows, too: one that cannot stand, and all behind it, would be left "
+        "out without an error",
+        at_start=True,
+    ),
     Setting("sync-binlog", "sync_binlog", "1", _LOST, durable=True),
     Setting("flush-log-at-commit", "innodb_flush_log_at_trx_commit", "1", _LOST, durable=True),
     Setting("read-only", "read_only", "OFF", "nothing could be applied"),

@@ -59,7 +59,12 @@ _ASSERTED = {
     "binlog_row_image": "FULL",
     "binlog_row_value_options": "",
     "gtid_next": "AUTOMATIC",
+    # BINLOG heeds it, too: rows would be left out of an event without an error.
+    "replica_skip_errors": "OFF",
 }
+
+_AT_START = frozenset({"replica_skip_errors"})
+"""Those that the server reads only when it starts, and that have no value of a session."""
 
 _SESSION_ONLY = frozenset({"sql_log_bin", "rbr_exec_mode", "gtid_next"})
 """Those that have no global value: a new session has another one only by ``init_connect``."""
@@ -321,10 +326,12 @@ def require_asserted(server: str, values: Mapping[str, object]) -> None:
         if found == wanted:
             continue
         remedy = f"take {variable} out of @@GLOBAL.init_connect"
-        if variable not in _SESSION_ONLY:
+        if variable in _AT_START:
+            remedy = f"start the server with {variable} = {wanted}"
+        elif variable not in _SESSION_ONLY:
             literal = wanted if wanted.isdecimal() else f"'{wanted}'"
             remedy = f"SET PERSIST {variable} = {literal}, and {remedy} if it is there"
-        raise Refused(f"{server}: session variable {variable} is {found!r}, not {wanted!r}", remedy)
+        raise Refused(f"{server}: variable {variable} is {found!r}, not {wanted!r}", remedy)
 
 
 async def connect(region: Region, login: Login, name: str) -> Session:
@@ -337,7 +344,7 @@ async def connect(region: Region, login: Login, name: str) -> Session:
     try:
         await session.query(_PINNED)
         session.max_packet = int(str(await session.value("SELECT @@max_allowed_packet")))
-        names = ", ".join(f"@@session.{variable}" for variable in _ASSERTED)
+        names = ", ".join(f"@@{variable}" for variable in _ASSERTED)
         values = (await session.query(f"SELECT {names}"))[0]
         require_asserted(session.server, dict(zip(_ASSERTED, values, strict=True)))
     except BaseException:

@@ -44,6 +44,7 @@ async def test_every_check_is_seen_to_fail(servers) -> None:
     """A check without a case here or a test of its own cannot be told from none."""
     elsewhere = {
         "log-bin",
+        "skip-errors",
         "super-read-only",
         "binlog-filter",
         "clock",
@@ -113,6 +114,23 @@ async def test_a_server_without_binlog_or_with_a_filter(throwaway) -> None:
         topology, _ = await healthy(stack, [server])
         found = faults(await examine(topology, "one"))
         assert {f.check for f in found} == {"log-bin", "gtid-mode"}
+
+
+START_OPTIONS = [
+    ("skip-errors", "replica_skip_errors", "1062"),
+]
+
+
+@pytest.mark.parametrize(("name", "variable", "value"), START_OPTIONS)
+async def test_what_only_a_new_start_of_the_server_sets_right(
+    throwaway, name: str, variable: str, value: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        topology, _ = await healthy(stack, [await throwaway({variable: value})])
+        found = faults(await examine(topology, "one", lab=True))
+    assert [(f.check, f.level) for f in found] == [(name, Level.REFUSE)]
+    assert f"is '{value}'" in found[0].finding
+    assert found[0].remedy.startswith(f"start the server with {variable} = OFF")
 
 
 async def test_durability_and_almighty_apply_are_warnings_in_a_lab(servers) -> None:

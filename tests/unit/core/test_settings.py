@@ -20,6 +20,12 @@ def test_each_wrong_one_is_named_with_its_value_and_remedy(setting):
     assert setting.variable in setting.remedy
 
 
+@pytest.mark.parametrize("variable", ["replica_skip_errors"])
+def test_what_a_server_reads_when_it_starts_is_set_right_by_a_start(variable):
+    (found,) = unfit({**RIGHT, variable: "ALL"})
+    assert found.setting.remedy == f"start the server with {variable} = OFF"
+
+
 def test_a_variable_that_the_server_does_not_have_is_not_wrong():
     assert unfit({}) == []
 

@@ -12,6 +12,7 @@ RIGHT = {
     "binlog_row_image": "FULL",
     "binlog_row_value_options": "",
     "gtid_next": "AUTOMATIC",
+    "replica_skip_errors": "OFF",
 }
 
 
@@ -29,12 +30,13 @@ def test_a_session_as_it_must_be_passes() -> None:
         ("binlog_transaction_compression", 1, "SET PERSIST binlog_transaction_compression = 0,"),
         ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL',"),
         ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = '',"),
+        ("replica_skip_errors", "1062", "start the server with replica_skip_errors = OFF"),
     ],
 )
 def test_another_value_is_refused_with_a_statement_that_the_server_takes(
     variable: str, value: object, remedy: str
 ) -> None:
-    with pytest.raises(Refused, match=f"one: session variable {variable} is '{value}'") as refused:
+    with pytest.raises(Refused, match=f"one: variable {variable} is '{value}'") as refused:
         require_asserted("one", RIGHT | {variable: value})
     assert refused.value.remedy.startswith(remedy)
     assert "SET GLOBAL" not in refused.value.remedy
