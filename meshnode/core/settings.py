@@ -78,6 +78,14 @@ SETTINGS = (
         "out without an error",
         at_start=True,
     ),
+    Setting(
+        "rollback-on-timeout",
+        "innodb_rollback_on_timeout",
+        "OFF",
+        "a lock that is not had in time would undo the whole transaction with its savepoints: "
+        "no row could be set aside",
+        at_start=True,
+    ),
     Setting("sync-binlog", "sync_binlog", "1", _LOST, durable=True),
     Setting("flush-log-at-commit", "innodb_flush_log_at_trx_commit", "1", _LOST, durable=True),
     Setting("read-only", "read_only", "OFF", "nothing could be applied"),

@@ -23,6 +23,7 @@ from asyncmy.constants import FIELD_TYPE
 from asyncmy.constants.CLIENT import FOUND_ROWS
 
 from meshnode import limits
+from meshnode.core.settings import SETTINGS
 from meshnode.errors import Busy, Halt, MeshError, Refused, Replan, Retry, RowError
 from meshnode.mysql.control import CONNECT_SECONDS, Login, tls_context
 from meshnode.topology import Region
@@ -61,10 +62,12 @@ _ASSERTED = {
     "gtid_next": "AUTOMATIC",
     # BINLOG heeds it, too: rows would be left out of an event without an error.
     "replica_skip_errors": "OFF",
+    # After a 1205 the savepoints of a transaction would be gone.
+    "innodb_rollback_on_timeout": "0",
 }
 
-_AT_START = frozenset({"replica_skip_errors"})
-"""Those that the server reads only when it starts, and that have no value of a session."""
+_AT_START = {setting.variable: setting.remedy for setting in SETTINGS if setting.at_start}
+"""What corrects those that the server reads only when it starts; sessions have no value of them."""
 
 _SESSION_ONLY = frozenset({"sql_log_bin", "rbr_exec_mode", "gtid_next"})
 """Those that have no global value: a new session has another one only by ``init_connect``."""
@@ -327,7 +330,7 @@ def require_asserted(server: str, values: Mapping[str, object]) -> None:
             continue
         remedy = f"take {variable} out of @@GLOBAL.init_connect"
         if variable in _AT_START:
-            remedy = f"start the server with {variable} = {wanted}"
+            remedy = _AT_START[variable]
         elif variable not in _SESSION_ONLY:
             literal = wanted if wanted.isdecimal() else f"'{wanted}'"
             remedy = f"SET PERSIST {variable} = {literal}, and {remedy} if it is there"

@@ -44,6 +44,7 @@ async def test_every_check_is_seen_to_fail(servers) -> None:
     """A check without a case here or a test of its own cannot be told from none."""
     elsewhere = {
         "log-bin",
+        "rollback-on-timeout",
         "skip-errors",
         "super-read-only",
         "binlog-filter",
@@ -118,6 +119,7 @@ async def test_a_server_without_binlog_or_with_a_filter(throwaway) -> None:
 
 START_OPTIONS = [
     ("skip-errors", "replica_skip_errors", "1062"),
+    ("rollback-on-timeout", "innodb_rollback_on_timeout", "ON"),
 ]
 
 

@@ -20,9 +20,9 @@ def test_each_wrong_one_is_named_with_its_value_and_remedy(setting):
     assert setting.variable in setting.remedy
 
 
-@pytest.mark.parametrize("variable", ["replica_skip_errors"])
+@pytest.mark.parametrize("variable", ["replica_skip_errors", "innodb_rollback_on_timeout"])
 def test_what_a_server_reads_when_it_starts_is_set_right_by_a_start(variable):
-    (found,) = unfit({**RIGHT, variable: "ALL"})
+    (found,) = unfit({**RIGHT, variable: "1"})
     assert found.setting.remedy == f"start the server with {variable} = OFF"
 
 

@@ -13,6 +13,7 @@ RIGHT = {
     "binlog_row_value_options": "",
     "gtid_next": "AUTOMATIC",
     "replica_skip_errors": "OFF",
+    "innodb_rollback_on_timeout": 0,
 }
 
 
@@ -30,6 +31,7 @@ def test_a_session_as_it_must_be_passes() -> None:
         ("binlog_transaction_compression", 1, "SET PERSIST binlog_transaction_compression = 0,"),
         ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL',"),
         ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = '',"),
+        ("innodb_rollback_on_timeout", 1, "start the server with innodb_rollback_on_timeout = OFF"),
         ("replica_skip_errors", "1062", "start the server with replica_skip_errors = OFF"),
     ],
 )
