@@ -58,6 +58,8 @@ class Table:
     lossy_labels: tuple[str, ...] = ()
     row_format: str = ""
     index_types: frozenset[str] = frozenset()
+    self_dated: tuple[str, ...] = ()
+    """Columns that become the present time with each update of their row (ON UPDATE)."""
 
     @property
     def name(self) -> str:
@@ -148,6 +150,7 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
         ),
         row_format=str(found[0][1]).upper(),
         index_types=frozenset(kinds),
+        self_dated=tuple(row[0] for row in described if "on update" in row[12].lower()),
     )
 
 

@@ -49,6 +49,9 @@ _UUID_EPOCH = 122_192_928_000_000_000
 
 _TS_BELOW_MAX = 2**64 - 2
 
+_ANY_TIME = "'2000-01-01'"
+"""A default that is valid in every time zone and ``sql_mode``; tombstones always name their key."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
@@ -171,7 +174,10 @@ def _key_column_definition(column: KeyColumn) -> str:
     text = ""
     if column.charset is not None:
         text = f" CHARACTER SET {column.charset} COLLATE {column.collation}"
-    return f"{quoted(column.name)} {column.column_type}{text} NOT NULL"
+    # Without a default of its own a TIMESTAMP may get ON UPDATE CURRENT_TIMESTAMP
+    # (explicit_defaults_for_timestamp): its tombstone would then move to another key.
+    default = f" DEFAULT {_ANY_TIME}" if column.data_type == "timestamp" else ""
+    return f"{quoted(column.name)} {column.column_type}{text} NOT NULL{default}"
 
 
 def create_tombstone_table(schema: str, table: str, key: tuple[KeyColumn, ...]) -> str:

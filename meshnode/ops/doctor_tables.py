@@ -83,6 +83,9 @@ async def tombstones(context: Context) -> list[Finding]:
             what = "its tombstone table is missing: every delete fails"
         elif graves.key != table.key:
             what = "its tombstone table has another key"
+        elif graves.self_dated:
+            names = ", ".join(map(schema.quoted, graves.self_dated))
+            what = f"{names} of its tombstone table becomes the present time with each update"
         else:
             continue
         found.append(

@@ -166,7 +166,7 @@ async def table(connection: Control, schema_name: str, table_name: str) -> list[
         steps.append(
             Statement((schema.create_tombstone_table(schema_name, table_name, found.key),))
         )
-    elif tombstones.key != found.key:
+    elif tombstones.key != found.key or tombstones.self_dated:
         if {key.name for key in tombstones.key} != {key.name for key in found.key}:
             raise Refused(
                 f"{found.name}: its primary key is not that of its tombstone table "

@@ -176,6 +176,14 @@ CASES = [
         "another key",
         f"ALTER TABLE {schema.tombstone_table('app', 't')} MODIFY id BIGINT",
     ),
+    refuse(
+        "tombstones",
+        "app.ts",
+        "`id` of its tombstone table becomes",
+        f"ALTER TABLE {schema.tombstone_table('app', 'ts')} MODIFY id TIMESTAMP NOT NULL"
+        " DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
+        before="CREATE TABLE app.ts (id TIMESTAMP PRIMARY KEY)",
+    ),
     refuse("bookkeeping", "meshnode.mend", "is missing", "DROP TABLE meshnode.mend"),
     refuse(
         "bookkeeping",

@@ -1,9 +1,19 @@
 """Tombstones written by the triggers: for every key that goes, and never a lower one."""
 
 import pytest
-from regions import column, control, now_us, replicable, run, stamp, write_past_triggers
+from regions import (
+    column,
+    control,
+    now_us,
+    replicable,
+    run,
+    stamp,
+    topology_of,
+    write_past_triggers,
+)
 
-from meshnode.mysql.schema import REPLACE_WINDOW_US
+from meshnode.mysql.schema import REPLACE_WINDOW_US, tombstone_table
+from meshnode.ops.install import init
 
 
 async def test_changed_key_leaves_a_tombstone_for_the_old_key(servers) -> None:
@@ -152,3 +162,48 @@ async def test_the_greatest_stamp_does_not_lock_the_row_up(servers) -> None:
         await write_past_triggers(connection, f"UPDATE app.t SET _mesh_ts = {2**64 - 1}")
         await run(connection, "UPDATE app.t SET v = 2", "DELETE FROM app.t")
         assert await column(connection, f"SELECT _mesh_ts FROM {tombstones}") == [2**64 - 1]
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP(6)"])
+async def test_a_second_delete_moves_no_tombstone_to_another_key(servers, kind: str) -> None:
+    """Without explicit defaults a plain TIMESTAMP becomes ``now`` with every update of its row."""
+    (server,) = await servers(1)
+    async with await control(server) as first:
+        await run(first, "SET GLOBAL explicit_defaults_for_timestamp = OFF")
+    async with await control(server) as connection:
+        tombstones = await replicable(
+            connection, "t", f"at {kind} DEFAULT 0, id {kind} DEFAULT 0, PRIMARY KEY (at, id)"
+        )
+        for _ in range(2):
+            await run(
+                connection,
+                "INSERT INTO app.t VALUES ('2020-01-01', '2021-01-01')",
+                "DELETE FROM app.t",
+            )
+        found = await connection.rows(f"SELECT DATE(at) + 0, DATE(id) + 0 FROM {tombstones}")
+        assert found == [(20200101, 20210101)]
+
+
+@pytest.mark.parametrize("explicit", ["ON", "OFF"])
+async def test_init_takes_a_date_of_its_own_from_a_tombstone_table(servers, explicit: str) -> None:
+    (server,) = await servers(1)
+    async with await control(server) as first:
+        await run(
+            first,
+            f"SET GLOBAL explicit_defaults_for_timestamp = {explicit}",
+            "CREATE DATABASE app",
+            "CREATE TABLE app.t (id TIMESTAMP PRIMARY KEY)",
+        )
+        topology = topology_of([server])
+        await init(topology)
+        tombstones = tombstone_table("app", "t")
+        await run(
+            first,
+            f"ALTER TABLE {tombstones} MODIFY id TIMESTAMP NOT NULL"
+            " DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
+        )
+        (done,) = (await init(topology)).statements
+        assert tombstones in done[1] and "MODIFY" in done[1]
+        assert (await init(topology)).statements == []
+        described = await first.row(f"SHOW CREATE TABLE {tombstones}")
+        assert "CURRENT_TIMESTAMP" not in described[1].upper()

@@ -41,6 +41,16 @@ def test_the_name_of_a_trigger_tells_its_table() -> None:
     assert schema.trigger_digest("_mesh_bi_of_a_user") == ""
 
 
+def test_no_key_of_a_tombstone_gets_a_date_of_its_own() -> None:
+    key = (KeyColumn("a", "timestamp(6)"), KeyColumn("b", "datetime"))
+    for text in (
+        schema.create_tombstone_table("s", "t", key),
+        schema.modify_tombstone_table("s", "t", key),
+    ):
+        assert "`a` timestamp(6) NOT NULL DEFAULT '2000-01-01'" in text
+        assert re.search(r"`b` datetime NOT NULL(,|$| AFTER)", text)
+
+
 def test_before_triggers_come_before_after_triggers() -> None:
     timings = [trigger.role.timing for trigger in schema.triggers(1, "s", "t", KEY)]
     assert timings == ["BEFORE", "BEFORE", "AFTER", "AFTER"]
