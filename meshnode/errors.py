@@ -26,7 +26,14 @@ class MeshError(Exception):
 
 
 class Retry(MeshError):
-    """Transient: the same work will succeed later, unchanged."""
+    """Transient: the same work will succeed later, unchanged.
+
+    ``code`` is MySQL's number where it may mean that it will not, else 0.
+    """
+
+    def __init__(self, what: str, remedy: str = "", code: int = 0) -> None:
+        super().__init__(what, remedy)
+        self.code = code
 
 
 class Busy(Retry):

@@ -11,6 +11,7 @@ that ends the loop loses nothing: a new start reads ``meshnode.applied`` and goe
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from functools import partial
@@ -47,6 +48,9 @@ DUPLICATES = 2
 
 LONGEST_PAUSE = 0.5
 """Seconds between two tries at most: somebody waits for these rows."""
+
+
+log = logging.getLogger("meshnode")
 
 
 class ApplyLoop:
@@ -114,7 +118,7 @@ class ApplyLoop:
                 if self.session.closed:
                     raise
                 self.board.counts["retries"] += 1
-                self.state.set("running", f"tries again: {error.what}")
+                self._failed(batch, error)
                 effort.items = max(1, len(batch) // 2)
                 await self._pause()
             else:
@@ -175,6 +179,16 @@ class ApplyLoop:
             raise error
         else:
             effort.park, effort.items = True, 1
+
+    def _failed(self, batch: list[Ready], error: Retry) -> None:
+        """Show ``error``, as a halt where a single item meets the same again and again."""
+        if not (self.effort.failed(error.code) and len(batch) == 1):
+            self.state.set("running", f"tries again: {error.what}")
+            return
+        remedy = "remove what MySQL names: the row may not fit an index of this table here; it is "
+        remedy += "tried again by itself"
+        if self.state.halted(error.what, remedy, again=self.state.state == "halted"):
+            log.error("%s halted: %s; remedy: %s", self.state.name, error.what, remedy)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self.effort.pause)

@@ -21,6 +21,10 @@ SHORT_OF_PATIENCE_SECONDS = 60.0
 """For so long after rows were set aside, further locked rows are set aside at once."""
 
 
+SAME_FAILURES = 20
+"""So often the same number of MySQL passes for trouble that goes away: several seconds."""
+
+
 class Effort:
     """How the present batch is tried.
 
@@ -38,6 +42,7 @@ class Effort:
         self.surprises = self.duplicates = 0
         self.pause = 0.002
         self._locked_since = 0.0
+        self._failures = (0, 0)
 
     @property
     def fresh(self) -> bool:
@@ -55,6 +60,16 @@ class Effort:
         if now - self._locked_since >= limits.LOCKED_SECONDS or now < self._impatient_until:
             self.park = self.aside = True
             self._impatient_until = now + SHORT_OF_PATIENCE_SECONDS
+
+    def failed(self, code: int) -> bool:
+        """A try has failed with MySQL's number ``code``; whether it is always the same.
+
+        It may be of a row that cannot stand here, with a number that nobody has foreseen, or of
+        a full disk: an operator has to see to it.  0 stands for what goes away by itself.
+        """
+        before, times = self._failures
+        self._failures = (code, times + 1 if code and code == before else 1)
+        return self._failures[1] > SAME_FAILURES
 
     def grow(self) -> None:
         """The next batch may be twice as large."""

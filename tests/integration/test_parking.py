@@ -2,9 +2,10 @@
 
 import json
 
-from steps import converged, gardening, run, running, sees, until
+from steps import converged, gardening, run, running, sees, until, waits
 
 from meshnode import limits
+from meshnode.mysql import session
 from meshnode.mysql.schema import tombstone_table
 
 
@@ -233,3 +234,61 @@ async def test_a_parked_row_holds_tombstones_of_its_time(servers, tmp_path) -> N
             await two.execute("UPDATE meshnode.dead_letter SET state = 'closed'")
             await there()
             assert await two.value(f"SELECT COUNT(*) FROM {name}") == 0
+
+
+ARRAYS = "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(40), j JSON, k TEXT)"
+
+INDEXES = (
+    "ALTER TABLE app.t ADD KEY a ((CAST(j->'$.a' AS UNSIGNED ARRAY))),"
+    " ADD KEY b ((CAST(j->'$.b' AS CHAR(3) ARRAY))),"
+    " ADD KEY c ((CAST(k->'$.c' AS CHAR(20)))),"
+    " ADD KEY d ((JSON_VALUE(j, '$.d' RETURNING UNSIGNED ERROR ON EMPTY)))"
+)
+
+UNFIT = {
+    1: (3903, '{"a": ["x"], "d": 1}'),
+    2: (3752, '{"a": [-1], "d": 1}'),
+    3: (1235, '{"a": {"x": 1}, "d": 1}'),
+    4: (3908, '{"a": [[1], 2], "d": 1}'),
+    5: (3905, f'{{"a": {list(range(70_000))}, "d": 1}}'),
+    6: (3907, '{"b": ["xxxx"], "d": 1}'),
+    7: (3966, "{}"),
+}
+"""What MySQL says of a document that one of the indexes cannot take, by the row's key."""
+
+
+async def test_rows_that_an_index_of_values_cannot_take_are_parked(servers, tmp_path) -> None:
+    """Needed: their numbers.  Without them the stream stands, as if it would go on by itself."""
+    async with running(servers, tmp_path, ARRAYS) as mesh:
+        one, two = mesh.sql
+        await two.execute(INDEXES)
+        async with one.transaction():
+            for key, (_, document) in UNFIT.items():
+                await one.execute("INSERT INTO app.t VALUES (%s, 'x', %s, '{}')", (key, document))
+            await one.execute("INSERT INTO app.t VALUES (8, 'x', '{\"d\": 1}', 'no json')")
+            await one.execute("INSERT INTO app.t VALUES (9, 'fits', '{\"d\": 1}', '{}')")
+        await sees(mesh, 1, "SELECT v FROM app.t", "fits")
+        found = {key: code for key, code, *_ in await letters(mesh, 1)}
+        assert found == {key: code for key, (code, _) in UNFIT.items()} | {8: 3141}
+        await two.execute("ALTER TABLE app.t DROP KEY a, DROP KEY b, DROP KEY c, DROP KEY d")
+        await replay(mesh, 1)
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'closed'", 8)
+        await one.execute("DELETE FROM app.t WHERE id = 5")  # too long to be sorted
+        assert len(await converged(mesh)) == 8
+
+
+async def test_a_number_that_is_not_known_is_shown_as_a_halt(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """Whatever a row's index says of it: the stream waits with that as its reason."""
+    monkeypatch.setattr(session, "_ROW", session._ROW - {3903})
+    async with running(servers, tmp_path, ARRAYS) as mesh:
+        one, two = mesh.sql
+        await two.execute(INDEXES)
+        await one.execute("INSERT INTO app.t VALUES (1, 'x', %s, '{}')", (UNFIT[1][1],))
+        await waits(mesh, 1, "applier one", "3903 Invalid JSON value", "row")
+        assert await letters(mesh, 1) == []
+        await two.execute("ALTER TABLE app.t DROP KEY a")
+        await sees(mesh, 1, "SELECT v FROM app.t", "x")
+        await waits(mesh, 1, "applier one", state="running")
+        await converged(mesh)

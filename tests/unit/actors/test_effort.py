@@ -1,7 +1,7 @@
 """Patience with rows that clients hold locked."""
 
 from meshnode import limits
-from meshnode.actors.effort import SHORT_OF_PATIENCE_SECONDS, Effort
+from meshnode.actors.effort import SAME_FAILURES, SHORT_OF_PATIENCE_SECONDS, Effort
 
 
 def test_locked_rows_are_waited_for_and_then_set_aside():
@@ -34,3 +34,16 @@ def test_time_is_counted_from_the_first_lock_of_a_batch():
     effort.reset()
     effort.locked(100.0 + limits.LOCKED_SECONDS)
     assert not effort.aside
+
+
+def test_the_same_number_again_and_again_is_no_passing_trouble() -> None:
+    effort = Effort()
+    assert [effort.failed(1114) for _ in range(SAME_FAILURES + 1)] == [False] * SAME_FAILURES + [
+        True
+    ]
+    assert not effort.failed(1030), "another one begins anew"
+    assert not any(effort.failed(0) for _ in range(2 * SAME_FAILURES))
+    for _ in range(SAME_FAILURES):
+        effort.failed(1114)
+    effort.reset()
+    assert not effort.failed(1114)
