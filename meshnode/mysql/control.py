@@ -5,7 +5,7 @@ want clear answers: values as Python has them, UTC, one statement at a time, and
 errors that name the server and the way on.  The stream and the appliers have
 connections of their own.
 
-Sessions are alike whatever the server's defaults: autocommit, utf8mb4, UTC,
+Sessions are alike whatever the server's defaults: all rows of a question, autocommit, utf8mb4, UTC,
 READ COMMITTED, a strict ``sql_mode`` that lets odd dates pass, and waits that
 end: a metadata lock that a client holds makes a statement fail after
 ``LOCK_WAIT_SECONDS``, so a DDL of ours never queues the application's
@@ -41,8 +41,18 @@ MINIMUM_VERSION = (8, 0, 30)
 
 SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
 
+WHAT_IS_READ = (
+    "NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION sql_select_limit = 18446744073709551615,"
+    " sql_big_selects = 1, sql_safe_updates = 0"
+)
+"""For ``SET``: all rows, and texts as they were sent.
+
+The handshake names the character set, but ``init_connect`` comes after it, and servers before 8.3
+may pass over it (``skip-character-set-client-handshake``).
+"""
+
 _SESSION = (
-    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', completion_type = 0,"
+    f"SET {WHAT_IS_READ}, sql_mode = '{SQL_MODE}', time_zone = '+00:00', completion_type = 0,"
     " autocommit = 1,"
     f" lock_wait_timeout = {LOCK_WAIT_SECONDS}, innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS},"
     " max_execution_time = 0, information_schema_stats_expiry = 0,"

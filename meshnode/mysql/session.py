@@ -25,7 +25,7 @@ from asyncmy.constants.CLIENT import FOUND_ROWS
 from meshnode import limits
 from meshnode.core.settings import SETTINGS
 from meshnode.errors import Busy, Halt, MeshError, Refused, Replan, Retry, RowError
-from meshnode.mysql.control import CONNECT_SECONDS, Login, tls_context
+from meshnode.mysql.control import CONNECT_SECONDS, WHAT_IS_READ, Login, tls_context
 from meshnode.topology import Region
 
 SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
@@ -45,7 +45,7 @@ PACKET_MARGIN = 32
 """Bytes of a packet that are not the statement's, rounded up."""
 
 _PINNED = (
-    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
+    f"SET {WHAT_IS_READ}, sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
     " transaction_isolation = 'READ-COMMITTED', wait_timeout = 30,"
     f" innodb_lock_wait_timeout = {int(limits.LOCK_WAIT_SECONDS)}, lock_wait_timeout = 5,"
     " max_execution_time = 0, completion_type = 0, range_optimizer_max_mem_size = 0,"
