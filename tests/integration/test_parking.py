@@ -203,6 +203,34 @@ async def test_two_rows_with_one_unique_value_are_parked(servers, tmp_path) -> N
             await until(lambda at=at: closed(mesh, at), "all letters closed")
 
 
+async def test_a_swap_beside_a_value_that_is_taken_goes_in(servers, tmp_path) -> None:
+    """Needed: trying parts.  Together they fail because of one, alone because of each other."""
+    table = "CREATE TABLE app.t (id INT PRIMARY KEY, u VARCHAR(10) UNIQUE)"
+    async with running(servers, tmp_path, table) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+        await mesh.settle()
+        mesh.isolate(0)
+        await two.execute("INSERT INTO app.t VALUES (9, 'taken')")
+        async with one.transaction():
+            await one.execute("UPDATE app.t SET u = 'tmp' WHERE id = 1")
+            await one.execute("UPDATE app.t SET u = 'taken' WHERE id = 3")
+            await one.execute("UPDATE app.t SET u = 'a' WHERE id = 2")
+            await one.execute("UPDATE app.t SET u = 'b' WHERE id = 1")
+        mesh.cut()
+        await mesh.settle()
+        assert await two.rows("SELECT id, u FROM app.t ORDER BY id") == [
+            (1, "b"), (2, "a"), (3, "c"), (9, "taken"),
+        ]  # fmt: skip
+        assert [(key, code) for key, code, *_ in await letters(mesh, 1)] == [(3, 1062)]
+        assert [(key, code) for key, code, *_ in await letters(mesh, 0)] == [(9, 1062)]
+        await two.execute("UPDATE app.t SET u = 'other' WHERE id = 9")
+        await replay(mesh, 1)
+        await sees(mesh, 1, "SELECT u FROM app.t WHERE id = 3", "taken")
+        await sees(mesh, 0, "SELECT u FROM app.t WHERE id = 9", "other")
+        assert len(await converged(mesh)) == 4
+
+
 async def closed(mesh, at: int) -> bool:
     return await mesh.sql[at].value(
         "SELECT COUNT(*) = 0 FROM meshnode.dead_letter WHERE state <> 'closed'"

@@ -7,6 +7,7 @@ that moves the position, the rest of the item applies.
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
+from meshnode.core.apart import Apart
 from meshnode.core.check import Incoming
 from meshnode.core.plan import Plan, Work
 
@@ -57,15 +58,22 @@ class Parking(Applying):
     ) -> Generator[int | None, None, None]:
         """Apply what can be applied of ``work``; a letter for each of the rest."""
         parked: list[Unable] = []
+        apart = Apart()
         yield from self._attempt(tx, work, work.incoming, parked, aside, plans)
         while True:
             again = [incoming for incoming, error in parked if _duplicate(error)]
             left = [each for each in parked if not _duplicate(each[1])]
             yield from self._attempt(tx, work, again, left, aside, plans)
-            done = len(left) == len(parked)
+            if len(left) == len(parked):
+                settled: Sequence[Incoming] = ()
+                for part in apart.parts(again):
+                    if (yield from self._whole(tx, work, part, aside, plans)) is None:
+                        settled = part
+                        break
+                if not settled:
+                    break
+                left = [each for each in parked if all(each[0] is not one for one in settled)]
             parked = left
-            if done:
-                break
         for incoming, error in parked:
             code = error.code if isinstance(error, RowError) else 0
             self.write_letter(tx, work, incoming, code)
@@ -92,6 +100,20 @@ class Parking(Applying):
         """Apply the outcomes ``incoming``, halving what fails."""
         if not incoming:
             return
+        error = yield from self._whole(tx, work, incoming, aside, plans)
+        if error is None:
+            return
+        if len(incoming) == 1:
+            parked.append((incoming[0], error))
+            return
+        middle = len(incoming) // 2
+        yield from self._attempt(tx, work, incoming[:middle], parked, aside, plans)
+        yield from self._attempt(tx, work, incoming[middle:], parked, aside, plans)
+
+    def _whole(
+        self, tx: Tx, work: Work, incoming: Sequence[Incoming], aside: bool, plans: list[Plan]
+    ) -> Generator[int | None, None, RowError | Locked | None]:
+        """Apply the outcomes ``incoming``, all or none; why not."""
         mark = self.database.savepoint(tx)
         try:
             part = Work(work.item, work.scanned, list(incoming))
@@ -100,14 +122,9 @@ class Parking(Applying):
             if isinstance(error, Locked) and not aside:
                 raise
             self.database.rollback_to(tx, mark)
-            if len(incoming) == 1:
-                parked.append((incoming[0], error))
-                return
-            middle = len(incoming) // 2
-            yield from self._attempt(tx, work, incoming[:middle], parked, aside, plans)
-            yield from self._attempt(tx, work, incoming[middle:], parked, aside, plans)
-        else:
-            plans.append(plan)
+            return error
+        plans.append(plan)
+        return None
 
 
 def _duplicate(error: RowError | Locked) -> bool:

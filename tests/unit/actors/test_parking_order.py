@@ -43,6 +43,14 @@ def upsert(key: bytes, value: str) -> Incoming:
     return Incoming((None, key), Entry(0, key, UPSERT, 9, 2, 1, 2, True), value)
 
 
+def standing(text: str) -> dict[bytes, str]:
+    return {each[:1].encode(): each[1:] for each in text.split()}
+
+
+def upserts(text: str) -> list[Incoming]:
+    return [upsert(key, value) for key, value in standing(text).items()]
+
+
 def remove(key: bytes) -> Incoming:
     return Incoming((None, key), Entry(0, key, REMOVE, 9, 2, 1, 2, True), None)
 
@@ -68,11 +76,29 @@ def remove(key: bytes) -> Incoming:
             [b"a"],
             {b"x": "2", b"b": "3"},
         ),
+        (  # two rows swap their values beside one whose value is taken
+            {b"a": "1", b"b": "2", b"x": "9"},
+            [upsert(b"a", "2"), upsert(b"p", "9"), upsert(b"b", "1")],
+            [b"p"],
+            {b"a": "2", b"b": "1", b"x": "9"},
+        ),
+        (  # three pass theirs round
+            {b"a": "1", b"b": "2", b"c": "3", b"x": "9"},
+            [upsert(b"a", "2"), upsert(b"b", "3"), upsert(b"c", "1"), upsert(b"p", "9")],
+            [b"p"],
+            {b"a": "2", b"b": "3", b"c": "1", b"x": "9"},
+        ),
+        (  # a swap and a round, beside three that cannot stand
+            standing("a1 b2 c3 d4 e5 x9 y8 f7"),
+            [*upserts("p9 a2 c4 q8 d5 e3 b1"), upsert(b"f", "poison"), upsert(b"g", "7")],
+            [b"p", b"q", b"f", b"g"],
+            standing("a2 b1 c4 d5 e3 x9 y8 f7"),
+        ),
     ],
 )
 async def test_only_what_cannot_stand_is_parked(rows, incoming, parked, left):
     database = Database(rows)
     work = Work(Item(1, TRANSACTION, "a:1", 0), [], incoming)
     found = await parking._unable(database, work, Tally(), aside=False)
-    assert [each.at[1] for each, _ in found] == parked
+    assert {each.at[1] for each, _ in found} == set(parked) and len(found) == len(parked)
     assert database.rows == left
