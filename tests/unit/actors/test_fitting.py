@@ -7,6 +7,7 @@ import pytest
 
 from meshnode.actors.fitting import Fitting
 from meshnode.errors import Halt
+from meshnode.store.values import Definition
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Session:
         self.shape = shape
         self.asked = 0
 
-    async def definition(self, table: object) -> SimpleNamespace:
+    async def definition(self, table: object) -> Definition:
         self.asked += 1
-        return SimpleNamespace(replicated=True, shape=self.shape, literal=[])
+        return Definition(True, self.shape)
 
 
 def topology(*replicated: str) -> SimpleNamespace:

@@ -8,7 +8,7 @@ from core_values import number_table, wire_key
 
 from meshnode.core.mend import LateTombstone, Restamped
 from meshnode.core.stamp import Stamp
-from meshnode.mysql import mending
+from meshnode.mysql import catalog, mending
 from meshnode.mysql.mending import MendingStatements
 
 
@@ -31,10 +31,14 @@ async def test_tombstones_stand_before_all_rows(monkeypatch) -> None:
     async def stamps(session, lookup, table, keys, lock, tombstones=False) -> dict:
         return {} if tombstones else {(table, key): Stamp(10, 2) for key in keys}
 
+    async def buried(connection, shape) -> bool:
+        return True
+
     async def remove(table, rows) -> None:
         session.said.append("rows")
 
     monkeypatch.setattr(mending, "read_stamps", stamps)
+    monkeypatch.setattr(catalog, "buried", buried)
     monkeypatch.setattr(burying, "_remove", remove)
     await burying._bury([LateTombstone(table, wire_key(1), Stamp(20, 1)) for table in tables])
     assert session.said == ["tombstones", "tombstones", "rows", "rows"]
