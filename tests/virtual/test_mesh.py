@@ -45,7 +45,7 @@ SKEWED = replace(HOT, regions=2, keys=8, skew=2.0, bus_lag=0.3, unseen_deletes=0
 
 
 LOCKED = replace(
-    HOT, regions=2, keys=2, clients=3, skew=2.0, long_transactions=0.8, delete_share=0.3
+    HOT, regions=2, keys=1, clients=5, skew=2.0, long_transactions=0.5, delete_share=0.3
 )
 
 
