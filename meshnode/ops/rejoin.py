@@ -342,8 +342,9 @@ async def _positions(seed: "Site") -> tuple[int, dict[int, tuple]]:
     rows = await connection.rows(f"SELECT origin, {_POSITION} FROM {_APPLIED}")
     positions = {origin: tuple(position) for origin, *position in rows if position[0]}
     limit, *own = await connection.row(
-        "SELECT gc_limit, incarnation, tail_seq, HEX(tail_position), tail_epoch, tail_frontier,"
-        f" 0, 0 FROM {_MEMBER}"
+        # It has promised what it has collected up to, noted or not.
+        "SELECT gc_limit, incarnation, tail_seq, HEX(tail_position), tail_epoch,"
+        f" GREATEST(tail_frontier, gc_limit), 0, 0 FROM {_MEMBER}"
     )
     positions[seed.region.id] = tuple(own)
     return limit, positions
