@@ -170,12 +170,21 @@ def nameless(number: int) -> list[bytes]:
     ]  # fmt: skip
 
 
+def unstamped(number: int) -> list[bytes]:
+    """Rows of a table that was made anew and has no stamp columns yet."""
+    plain = build_table_map(ROWS, "shop", "t", (_KEY, _KEY, _KEY), (0,))
+    return [
+        gtid(number), BEGIN,
+        *rows(EventType.WRITE_ROWS, ROWS, b"\0" + 3 * wire_key(1), table_map=plain), XID,
+    ]  # fmt: skip
+
+
 def incident(number: int) -> list[bytes]:
     """What a server writes where it could not log a change: LOST_EVENTS, and its message."""
     return [gtid(number), packet(EventType.INCIDENT, b"\1\0\4lost")]
 
 
-@pytest.mark.parametrize("stopper", [xa, nameless, incident])
+@pytest.mark.parametrize("stopper", [xa, nameless, unstamped, incident])
 def test_what_stops_the_stream_names_its_transaction_and_can_be_skipped(stopper):
     with pytest.raises(Halt, match=f"{SOURCE}:5.*meshnode skip --region east --tx {SOURCE}:5"):
         feed(assembler(), *stopper(5))
@@ -214,6 +223,15 @@ def test_rows_whose_transaction_has_no_end_are_never_dropped_in_silence():
 
     (tx,) = feed(assembler(5), *torn, *following)
     assert tx.passed == [(SOURCE, 5), (SOURCE, 6)]
+
+
+def test_the_name_of_a_savepoint_is_never_read():
+    """Its characters may be of any character set."""
+    (tx,) = feed(
+        assembler(), gtid(5), BEGIN, query(b"SAVEPOINT `\x93_\x8c\x9f`"),
+        *rows(EventType.WRITE_ROWS, ROWS, image(1, 10)), XID,
+    )  # fmt: skip
+    assert [op.rows for op in tx.ops] == [image(1, 10)]
 
 
 def test_an_incident_is_loud_wherever_it_stands():
