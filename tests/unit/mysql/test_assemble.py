@@ -227,8 +227,11 @@ def test_rows_whose_transaction_has_no_end_are_never_dropped_in_silence():
 
 def test_the_name_of_a_savepoint_is_never_read():
     """Its characters may be of any character set."""
+    gbk = b"\4" + struct.pack("<HHH", 28, 28, 28)
+    head = struct.pack("<IIBHH", 1, 0, 0, 0, len(gbk)) + gbk + b"\0"
     (tx,) = feed(
-        assembler(), gtid(5), BEGIN, query(b"SAVEPOINT `\x93_\x8c\x9f`"),
+        assembler(), gtid(5), BEGIN,
+        packet(EventType.QUERY, head + "SAVEPOINT `点検`".encode()),
         *rows(EventType.WRITE_ROWS, ROWS, image(1, 10)), XID,
     )  # fmt: skip
     assert [op.rows for op in tx.ops] == [image(1, 10)]
