@@ -91,7 +91,7 @@ class Origin(Actor):
         check_position(session.server, history, resume, self.region.name)
         log = await session.open_log(
             str(resume),
-            to_be_found(ledger, history),
+            to_be_found(ledger.newest, resume, GtidSet(history.purged)),
             [each[:2] for each in decided.tables if GtidSet(each.since).issubset(resume)],
             decided.skipped,
             lambda: self.view.now.limits.part_bytes,

@@ -21,7 +21,7 @@ from meshnode.core.ledger import Ledger, Published
 from meshnode.core.wire import VERSION, Claim, Sender, decode, encode
 from meshnode.errors import Fenced, LostCommits, Refused
 from meshnode.store.port import Claiming
-from meshnode.store.values import History, Joined, Member
+from meshnode.store.values import History, Joined, Member, Tail
 
 READ_BYTES = 4 * 1024 * 1024
 
@@ -73,10 +73,10 @@ async def read_own_end(
     were acknowledged are gone, and going on would lose or double their content.
     """
     tail = member.tail
-    newest = Published(tail.tx_id, tail.commit_us) if tail.tx_id else None
     ledger = Ledger(
         sender.name, member.incarnation, tail.seq, tail.epoch,
-        resume=tail.gtids, promised=tail.frontier, newest=newest,
+        resume=tail.gtids, promised=tail.frontier,
+        newest=noted(tail),
     )  # fmt: skip
     position = tail.position or ORIGIN
     while position != end:
@@ -105,16 +105,20 @@ def check_position(server: str, history: History, resume: GtidSet, region: str) 
         )
 
 
-def to_be_found(ledger: Ledger, history: History) -> Published | None:
-    """What was published last, where the server's log can still show it.
+def noted(tail: Tail) -> Published | None:
+    """The newest transaction that was published when ``tail`` was noted."""
+    return Published(tail.tx_id, tail.commit_us) if tail.tx_id else None
+
+
+def to_be_found(newest: Published | None, resume: GtidSet, purged: GtidSet) -> Published | None:
+    """``newest``, the last of ``resume``, where the server's log can still show it.
 
     A server that lost commits gives their numbers to others, so that soon it has executed all
     that was published.  What it logged under the newest number tells.
     """
-    newest = ledger.newest
-    if newest is None or not newest.commit_us or newest.tx_id not in GtidSet(ledger.resume):
+    if newest is None or not newest.commit_us or newest.tx_id not in resume:
         return None
-    return None if newest.tx_id in GtidSet(history.purged) else newest
+    return None if newest.tx_id in purged else newest
 
 
 def first_position(history: History, tables: Sequence[Joined]) -> GtidSet:

@@ -15,7 +15,7 @@ from it.
 import asyncio
 
 from meshnode import accounts
-from meshnode.actors.takeover import first_position, read_own_end
+from meshnode.actors.takeover import first_position, noted, read_own_end, to_be_found
 from meshnode.buses import bare_bus
 from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Published
@@ -44,8 +44,7 @@ async def published_history(context: Context) -> list[Finding]:
     # Purged before the end of the topic is looked for, executed after it: a node may be running.
     purged = _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
     found: list[Finding] = []
-    tail = member.tail
-    published, newest = tail.gtids, Published(tail.tx_id, tail.commit_us)
+    published, newest = member.tail.gtids, noted(member.tail)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             published, newest = await _published(context, member)
@@ -58,12 +57,11 @@ async def published_history(context: Context) -> list[Finding]:
         joined = joined_of(await context.control.rows(JOINED))
         start = first_position(History(str(executed), ""), joined)
     found += history(context.region.name, start, executed, purged)
-    if (
-        newest.commit_us
-        and newest.tx_id in start
-        and newest.tx_id not in _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
-    ):
-        found += await _other_owner(context, start, newest)
+    # Of a topic that was not read nothing is said to be purged, but the log may have gone.
+    purged = _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
+    wanted = to_be_found(newest, start, purged)
+    if wanted is not None:
+        found += await _other_owner(context, start, wanted)
     return found
 
 
@@ -103,20 +101,19 @@ def _unread(context: Context, error: MeshError | TimeoutError) -> list[Finding]:
     return [context.finding("published-history", Level.WARN, topic, finding, remedy)]
 
 
-async def _published(context: Context, member: Member) -> tuple[str, Published]:
+async def _published(context: Context, member: Member) -> tuple[str, Published | None]:
     """Up to where the binary log is published, by the end of the topic, and the newest of it.
 
     '' if nothing is.
     """
-    tail = member.tail
-    noted = tail.gtids, Published(tail.tx_id, tail.commit_us)
+    before = member.tail.gtids, noted(member.tail)
     if not member.incarnation:
-        return noted
+        return before
     own = context.region
     bus = bare_bus(context.topology)
     try:
         if not await bus.inspect(own.name):
-            return noted
+            return before
         reader = bus.reader(own.name)
         try:
             sender = Sender(context.topology.mesh, own.id, own.name)
@@ -125,7 +122,7 @@ async def _published(context: Context, member: Member) -> tuple[str, Published]:
             await reader.close()
     finally:
         await bus.close()
-    return ledger.resume, ledger.newest or noted[1]
+    return ledger.resume, ledger.newest
 
 
 def _set(value: object) -> GtidSet:
