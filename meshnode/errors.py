@@ -61,6 +61,16 @@ class Halt(MeshError):
     """This stream cannot go on without an operator; nothing is lost."""
 
 
+class OtherKey(Halt):
+    """The tombstone table of ``title`` does not have the key that the table has now."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(
+            f"the tombstone table of {title} does not have its key",
+            "run `meshnode init` for this region; the stream then goes on by itself",
+        )
+
+
 class Stopped(Halt):
     """A transaction that cannot be published, however often it is read: ``tx_id`` of ``region``.
 

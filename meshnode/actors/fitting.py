@@ -15,7 +15,7 @@ from meshnode.actors.board import Board
 from meshnode.actors.watcher import View
 from meshnode.core.change import Table
 from meshnode.core.shape import Shape, Unfit, Wider, compare
-from meshnode.errors import Halt
+from meshnode.errors import Halt, OtherKey
 from meshnode.store.port import Writing
 from meshnode.store.values import Definition
 from meshnode.topology import Topology
@@ -68,10 +68,7 @@ class Fitting:
                 "create it as it is in the other regions, then run `meshnode init`",
             )
         if not local.buried:
-            raise Halt(
-                f"the tombstone table of {table.title} does not have its key",
-                "run `meshnode init` for this region; the stream then goes on by itself",
-            )
+            raise OtherKey(table.title)
         fit = compare(table.shape, local.shape)
         if isinstance(fit, Unfit):
             raise Halt(

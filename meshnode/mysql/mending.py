@@ -21,7 +21,7 @@ from meshnode.core.mend import Fate, LateTombstone, Lift, Reason, Restamped
 from meshnode.core.plan import Form, Step
 from meshnode.core.resolve import Kind
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.errors import Halt, RowError
+from meshnode.errors import Halt, OtherKey, RowError
 from meshnode.faultpoints import fault
 from meshnode.mysql import catalog, mend_rows
 from meshnode.mysql.apply import TombstoneMap, run, set_format, stamp_event
@@ -340,10 +340,7 @@ class MendingStatements:
         if table in self._buried:
             return
         if not await catalog.buried(CatalogRows(self.session), table.shape):
-            raise Halt(
-                f"the tombstone table of {table.title} does not have its key",
-                "run `meshnode init` for this region; the stream then goes on by itself",
-            )
+            raise OtherKey(table.title)
         self._buried.add(table)
 
     async def _raise(self, table: Table, group: Mapping[NetKey, LateTombstone]) -> bool:
