@@ -92,9 +92,10 @@ def check_position(server: str, history: History, resume: GtidSet, region: str) 
     """Refuse to go on from ``resume`` where the server cannot.
 
     Transactions that were published but that the server has not executed are
-    commits it lost; purged ones that were not published can never be.
+    commits it lost, unless it is about to commit them; purged ones that were not published can
+    never be.
     """
-    lost = resume.subtract(GtidSet(history.executed))
+    lost = lost_commits(resume, GtidSet(history.executed), history.owned)
     if lost:
         raise LostCommits(server, region, str(lost))
     gone = GtidSet(history.purged).subtract(resume)
@@ -103,6 +104,15 @@ def check_position(server: str, history: History, resume: GtidSet, region: str) 
             f"{server} has purged transactions that {region} has not published: {gone}",
             "docs/OPERATING.md, 'A purged position'",
         )
+
+
+def lost_commits(published: GtidSet, executed: GtidSet, owned: str) -> GtidSet:
+    """What of ``published`` the server lacks; ``owned`` was asked for before ``executed``.
+
+    A server shows a transaction to those who read its log when that is synced, and only then
+    commits it: with a semi-synchronous replica far away that can take long.
+    """
+    return published.subtract(executed).subtract(GtidSet.of_owned(owned))
 
 
 def noted(tail: Tail) -> Published | None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\Z")
 _TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}\Z")
 _INTERVAL = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?\Z")
+_OWNER = re.compile(r"#[0-9]+")
 _MAX = (1 << 63) - 1
 
 Interval = list[int]
@@ -55,6 +56,11 @@ class GtidSet:
                 source = f"{uuid}:{item}"
             else:
                 raise ValueError(f"GTID set part {part.strip()!r}: {item!r} is no interval or tag")
+
+    @classmethod
+    def of_owned(cls, text: str) -> "GtidSet":
+        """Reads ``@@gtid_owned``, where each number names its thread: ``uuid:7#21:8#22``."""
+        return cls(_OWNER.sub("", text))
 
     def add(self, gtids: Iterable[tuple[str, int]]) -> None:
         """Adds GTIDs, each a source and a number; cheaply where they are in a row."""

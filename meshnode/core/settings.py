@@ -62,6 +62,13 @@ SETTINGS = (
         "ABORT_SERVER",
         "commits that cannot be logged would go on, and never be published",
     ),
+    Setting(
+        "binlog-order-commits",
+        "binlog_order_commits",
+        "ON",
+        "a region that is filled from this one could begin behind changes that it was not given: "
+        "they would be published, and not yet to be seen",
+    ),
     # It could be set while the server runs, but only step by step, in all of them.
     Setting(
         "gtid-mode",

@@ -105,9 +105,11 @@ class ClaimingSession(MenderSession):
         return Decisions(joined, [str(tx_id) for (tx_id,) in skipped])
 
     async def history(self) -> History:
-        """What the server has executed and purged."""
+        """What the server has executed and purged, and what it commits just now."""
+        # First: what ends in between is executed then.
+        owned = await self.session.value("SELECT @@GLOBAL.gtid_owned")
         rows = await self.session.query("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged")
-        return History(*map(str, rows[0]))
+        return History(*map(str, rows[0]), str(owned))
 
     async def open_log(
         self,

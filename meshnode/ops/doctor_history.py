@@ -1,11 +1,11 @@
 """The check of the past: what the server still has of what the region has published, and the rest.
 
 The end of the region's own topic says up to where its binary log is published.  What is
-published must be in ``gtid_executed``, and the newest of it must be the same transaction in the
-log, or the server has lost commits: then it gives the same GTIDs to others, and no node may
-start.  What is not published must still be in the binary log:
-then the node starts, and applies what its peers publish, but its tailer halts.  The node makes
-the same comparison when it has claimed the topic; this one claims nothing.
+published must be in ``gtid_executed``, or about to be, and the newest of it must be the same
+transaction in the log, or the server has lost commits: then it gives the same GTIDs to others,
+and no node may start.  What is not published must still be in the binary log: else the node
+starts, and applies what its peers publish, but its tailer halts.  The node makes the same
+comparison when it has claimed the topic; this one claims nothing.
 
 Where the topic cannot be read (the checks of the bus, or the tailer, say why) the newest tail that
 is noted in ``member`` stands for its end.  It lags behind, so that only lost commits can be told
@@ -15,7 +15,13 @@ from it.
 import asyncio
 
 from meshnode import accounts
-from meshnode.actors.takeover import first_position, noted, read_own_end, to_be_found
+from meshnode.actors.takeover import (
+    first_position,
+    lost_commits,
+    noted,
+    read_own_end,
+    to_be_found,
+)
 from meshnode.buses import bare_bus
 from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Published
@@ -51,12 +57,14 @@ async def published_history(context: Context) -> list[Finding]:
     except (MeshError, TimeoutError) as error:
         found = _unread(context, error)
         purged = GtidSet()
+    owned = str(await context.control.value("SELECT @@GLOBAL.gtid_owned"))
     executed = _set(await context.control.value("SELECT @@GLOBAL.gtid_executed"))
     start = GtidSet(published)
     if not published:
         joined = joined_of(await context.control.rows(JOINED))
         start = first_position(History(str(executed), ""), joined)
-    found += history(context.region.name, start, executed, purged)
+    lost = lost_commits(start, executed, owned)
+    found += history(context.region.name, start, lost, purged)
     # Of a topic that was not read nothing is said to be purged, but the log may have gone.
     purged = _set(await context.control.value("SELECT @@GLOBAL.gtid_purged"))
     wanted = to_be_found(newest, start, purged)
@@ -129,14 +137,13 @@ def _set(value: object) -> GtidSet:
     return GtidSet(str(value).replace("\n", ""))
 
 
-def history(region: str, published: GtidSet, executed: GtidSet, purged: GtidSet) -> list[Finding]:
+def history(region: str, published: GtidSet, lost: GtidSet, purged: GtidSet) -> list[Finding]:
     """Compare what the region's topic says was published with what the server has.
 
-    ``published`` is the resume position at the end of the topic, the others are
-    the server's ``gtid_executed`` and ``gtid_purged``.
+    ``published`` is the resume position at the end of the topic, ``lost`` what the server lacks
+    of it, ``purged`` its ``gtid_purged``.
     """
     found = []
-    lost = published.subtract(executed)
     if lost:
         found.append(
             Finding(

@@ -140,10 +140,15 @@ class Decisions(NamedTuple):
 
 
 class History(NamedTuple):
-    """What a server has executed, and what of it its binary log does not have any more."""
+    """What a server has executed, and what of it its binary log does not have any more.
+
+    ``owned`` is what it is about to have: a transaction is in the log, and sent to whoever reads
+    that, before its COMMIT is through.  As MySQL writes it, with the threads.
+    """
 
     executed: str
     purged: str
+    owned: str = ""
 
 
 class Log(NamedTuple):

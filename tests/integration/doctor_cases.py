@@ -51,6 +51,7 @@ CASES = [
     ),
     refuse("gtid-mode", "gtid_mode", "ON_PERMISSIVE", "SET GLOBAL gtid_mode = ON_PERMISSIVE"),
     variable("binlog-error-action", "binlog_error_action", "'IGNORE_ERROR'"),
+    variable("binlog-order-commits", "binlog_order_commits", "OFF"),
     variable("sync-binlog", "sync_binlog", "0"),
     variable("flush-log-at-commit", "innodb_flush_log_at_trx_commit", "2"),
     refuse("read-only", "read_only", "'ON'", "SET GLOBAL read_only = ON"),

@@ -4,7 +4,7 @@ import asyncio
 
 from healthy import faults
 from mesh import Mesh
-from steps import running, until, waits
+from steps import converged, running, sees, until, waits
 
 from meshnode.ops.doctor import Finding, Level, examine
 
@@ -67,6 +67,29 @@ async def test_what_is_purged_and_not_published_is_found_before_the_node_halts(
             return await one.value("SELECT COUNT(*) FROM app.t WHERE id = 3")
 
         await until(arrived, "the row of the peer")
+
+
+async def test_what_is_published_and_not_committed_yet_is_not_lost(throwaway, tmp_path) -> None:
+    """A commit that waits for a semi-synchronous replica is in the log, and with the peers.
+
+    Needed: ``gtid_owned`` beside ``gtid_executed``.  Without semi-synchronous replicas it is so
+    for the moment between the sync of the log and the commit.
+    """
+    async with running([await throwaway(), await throwaway()], tmp_path) as mesh:
+        one = mesh.sql[0]
+        await mesh.settle()
+        await one.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
+        await one.execute("SET GLOBAL rpl_semi_sync_source_timeout = 600000")
+        await one.execute("SET GLOBAL rpl_semi_sync_source_enabled = ON")
+        async with await mesh.session(0) as client:
+            waiting = asyncio.create_task(client.execute("INSERT INTO app.t (id) VALUES (1)"))
+            await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 1)
+            assert await one.value("SELECT COUNT(*) FROM app.t") == 0
+            assert await past(mesh) == []
+            await one.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF")
+            await waiting
+        assert len(await converged(mesh)) == 1
+        assert await past(mesh) == []
 
 
 async def test_a_topic_that_is_not_read_in_time_is_named(servers, tmp_path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -9,16 +10,17 @@ import pytest
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.heart import Heart
 from meshnode.actors.origin import Origin
-from meshnode.actors.takeover import raise_epoch, read_own_end
+from meshnode.actors.takeover import check_position, raise_epoch, read_own_end
 from meshnode.bus.port import ORIGIN
+from meshnode.core.gtid import GtidSet
 from meshnode.core.mend import Restamped
 from meshnode.core.wire import PART, TRANSACTION, VERSION, Claim, Frame, Item, Sender, encode
-from meshnode.errors import Busy, Fenced, Retry
+from meshnode.errors import Busy, Fenced, MeshError, Retry
 from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.heart_session import HeartSession
 from meshnode.mysql.lookups import Lookups
 from meshnode.mysql.session import Session
-from meshnode.store.values import Member
+from meshnode.store.values import History, Member
 
 SENDER = Sender("shop", 2, "east")
 INCARNATION = 7
@@ -41,6 +43,28 @@ def tx(seq: int) -> Item:
 def position(number: int) -> bytes:
     """Behind the first ``number`` records."""
     return bytes((number,)) if number else ORIGIN
+
+
+HISTORIES = [
+    ("", "", None),
+    ("a:8#3:7#5", "", None),
+    ("a:8#3", "", "lost commits"),
+    ("a:8#3:7#5", "a:1-9", "purged"),
+]
+
+
+@pytest.mark.parametrize(("owned", "purged", "said"), HISTORIES)
+def test_what_a_server_has_not_committed_yet_is_not_lost(owned, purged, said) -> None:
+    """It sends transactions to those who read its log before they are in ``gtid_executed``."""
+    executed = of_one("a:1-8" if not owned else "a:1-6")
+    history = History(executed, of_one(purged), of_one(owned))
+    with pytest.raises(MeshError, match=said) if said else nullcontext():
+        check_position("MySQL of east", history, GtidSet(of_one("a:1-8")), "east")
+
+
+def of_one(text: str) -> str:
+    """GTIDs of a server named ``a``."""
+    return text.replace("a:", "3e11fa47-71ca-11e1-9e33-c80aa9429562:")
 
 
 class Record:

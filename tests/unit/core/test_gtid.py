@@ -92,6 +92,12 @@ def test_text_of_the_server():
     assert f"{A}:abc_tag:5" not in gtids
 
 
+def test_what_is_owned_names_its_threads():
+    owned = GtidSet.of_owned(f"{A}:42#13:41#14:40#20:ab:7#9,\n{B}:7#21")
+    assert str(owned) == f"{A}:40-42:ab:7,{B}:7"
+    assert not GtidSet.of_owned("")
+
+
 def test_known_binary_forms():
     plain = GtidSet(f"{A}:1-3:7")
     uuid = bytes.fromhex(A.replace("-", ""))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from meshnode.actors.takeover import lost_commits
 from meshnode.core.gtid import GtidSet
 from meshnode.core.shape import Column, FieldType, Shape
 from meshnode.mysql.catalog import Default, Table
@@ -108,7 +109,8 @@ def test_statements_of_an_account_quote_what_they_are_given(role) -> None:
 )
 def test_history(published: str, executed: str, purged: str, subjects: list[str]) -> None:
     sets = [GtidSet(f"{UUID}:{part}" if part else "") for part in (published, executed, purged)]
-    found = history("one", *sets)
+    lost = lost_commits(sets[0], sets[1], "")
+    found = history("one", sets[0], lost, sets[2])
     assert [finding.subject for finding in found] == subjects
     levels = {"gtid_executed": Level.REFUSE, "gtid_purged": Level.WARN}
     assert [(f.level, f.check) for f in found] == [
