@@ -9,8 +9,8 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 
-import pytest
 from mesh import NAMES
+from rules import both
 from steps import (
     Paused,
     applying,
@@ -33,8 +33,6 @@ from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.rowvalues import row_values
 from meshnode.node import Node
 from meshnode.store.values import Unable
-
-both = pytest.mark.parametrize("rule", ["on", "off"])
 
 
 def has_rows(works, *_: object) -> bool:

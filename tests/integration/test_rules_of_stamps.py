@@ -4,7 +4,7 @@ With the rule on a script ends as it should.  With it off (``rule == "off"``, a
 patch that takes nothing else away) the same script must end wrong, and the test says how.
 """
 
-import pytest
+from rules import both
 from steps import converged, run, running, sees, stamp, tombstone, topic, waits
 
 from meshnode.core.wire import REMOVE, UPSERT, Frame
@@ -15,8 +15,6 @@ from meshnode.mysql.schema import tombstone_table
 HOUR_US = 3_600_000_000
 NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 TOMBSTONES = tombstone_table("app", "t")
-
-both = pytest.mark.parametrize("rule", ["on", "off"])
 
 
 @both

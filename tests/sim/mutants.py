@@ -60,6 +60,11 @@ def mutant(
     return register
 
 
+def rules_of(what: str, test: str) -> str:
+    """The name of the test that shows a rule on real servers, with the rule on and with it off."""
+    return f"tests/integration/test_rules_of_{what}.py::{test}"
+
+
 @contextmanager
 def replaced(owner: Any, name: str, make: Callable[[Callable], Callable]) -> Iterator[None]:
     """``owner.name`` replaced by what ``make`` makes of it.
@@ -91,13 +96,12 @@ def constant(module: ModuleType, name: str, value: object) -> Iterator[None]:
 
 @contextmanager
 def everywhere(function: Callable, make: Callable[[Callable], Callable]) -> Iterator[None]:
-    """A function replaced in every module of the core and of the model that has it."""
+    """A function replaced in every module of meshnode and of the model that has it."""
     own = __package__ or ""
     places = [
         (module, name)
         for title, module in list(sys.modules.items())
-        if title.startswith(("meshnode.core.", f"{own}."))
-        and not title.startswith(f"{own}.mutants")
+        if title.startswith(("meshnode.", f"{own}.")) and not title.startswith(f"{own}.mutants")
         for name, value in list(vars(module).items())
         if value is function
     ]

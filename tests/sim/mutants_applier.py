@@ -16,12 +16,10 @@ from .applying import Applying
 from .database import PLAIN, Database, Locked
 from .heart import Gardener
 from .intake import Intake, Ready, about_words
-from .mutants import constant, mutant, replaced
+from .mutants import constant, mutant, replaced, rules_of
 from .parking import Parking
 from .resolver import Resolver
 
-LOCKS = "tests/integration/test_races_locks.py"
-RULES = "tests/integration/test_rules_of_applying.py"
 PARKING = "tests/integration/test_parking.py"
 
 
@@ -38,7 +36,11 @@ def the_own_frontier_is_taken_from_the_heartbeat_row() -> Iterator[None]:
         yield
 
 
-@mutant("Huge transactions: applied when the last part has been seen, at once", aims=("huge", ""))
+@mutant(
+    "Huge transactions: applied when the last part has been seen, at once",
+    aims=("huge", ""),
+    shown=rules_of("claims", "test_parts_are_applied_when_the_last_is_there"),
+)
 def parts_are_applied_as_they_come() -> Iterator[None]:
     def make(_):
         def at_once(self, item, mark, place, pending):
@@ -50,7 +52,10 @@ def parts_are_applied_as_they_come() -> Iterator[None]:
         yield
 
 
-@mutant("Fence: what has been applied is not applied again")
+@mutant(
+    "Fence: what has been applied is not applied again",
+    shown=rules_of("streams", "test_an_item_is_applied_once"),
+)
 def no_dedup() -> Iterator[None]:
     def make(frame):
         def repeating(self, record):
@@ -70,7 +75,7 @@ def no_dedup() -> Iterator[None]:
 @mutant(
     "Fence: seq is as this process left it, and the epoch its own",
     aims=("epochs", ""),
-    shown=f"{RULES}::test_the_fence_of_an_apply_transaction",
+    shown=rules_of("applying", "test_the_fence_of_an_apply_transaction"),
 )
 def no_fence() -> Iterator[None]:
     with replaced(Applier, "stands", lambda _: lambda self, found: True):
@@ -80,7 +85,7 @@ def no_fence() -> Iterator[None]:
 @mutant(
     "Fence: the epoch is the own",
     aims=("sessions", "epochs", ""),
-    shown=f"{RULES}::test_the_fence_of_an_apply_transaction",
+    shown=rules_of("applying", "test_the_fence_of_an_apply_transaction"),
 )
 def a_fence_without_the_epoch() -> Iterator[None]:
     with replaced(Applier, "stands", lambda _: lambda self, found: found.seq == self.seq):
@@ -98,7 +103,7 @@ def a_fence_without_the_seq() -> Iterator[None]:
 @mutant(
     "Fence: the position is committed with the data",
     aims=("epochs", ""),
-    shown=f"{RULES}::test_the_position_commits_with_the_data",
+    shown=rules_of("applying", "test_the_position_commits_with_the_data"),
 )
 def the_position_is_committed_first() -> Iterator[None]:
     def make(fence):
@@ -118,7 +123,11 @@ def the_position_is_committed_first() -> Iterator[None]:
         yield
 
 
-@mutant("Locks: after a surprise the tombstones of all keys are read too", aims=("hot", ""))
+@mutant(
+    "Locks: after a surprise the tombstones of all keys are read too",
+    aims=("hot", ""),
+    shown=rules_of("looking", "test_after_a_surprise_all_tombstones_are_read"),
+)
 def tombstones_are_not_read_after_a_surprise() -> Iterator[None]:
     def make(lock):
         return lambda self, tx, works, deep, wait: lock(self, tx, works, False, wait)
@@ -127,7 +136,11 @@ def tombstones_are_not_read_after_a_surprise() -> Iterator[None]:
         yield
 
 
-@mutant("Locks: the rows are locked before the decision", aims=("hot", ""))
+@mutant(
+    "Locks: the rows are locked before the decision",
+    aims=("hot", ""),
+    shown=rules_of("looking", "test_rows_are_locked_before_the_decision"),
+)
 def the_decision_rests_on_unlocked_rows() -> Iterator[None]:
     with constant(applying_module, "LOCKING", PLAIN), constant(straight_module, "LOCKING", PLAIN):
         yield
@@ -136,7 +149,7 @@ def the_decision_rests_on_unlocked_rows() -> Iterator[None]:
 @mutant(
     "Looks: after the upserts: no newer tombstone may stand beside them",
     aims=("hot", ""),
-    shown=f"{LOCKS}::test_an_insert_and_a_delete_of_two_streams_on_a_new_key",
+    shown=rules_of("looking", "test_the_look_at_tombstones_after_upserts"),
 )
 def no_look_after_upserts() -> Iterator[None]:
     with (
@@ -149,7 +162,7 @@ def no_look_after_upserts() -> Iterator[None]:
 @mutant(
     "Looks: write first, then look",
     aims=("hot", ""),
-    shown=f"{LOCKS}::test_a_client_between_the_look_and_the_write_of_an_applier",
+    shown=rules_of("looking", "test_write_first_then_look"),
 )
 def the_look_comes_before_the_write() -> Iterator[None]:
     look = Applying.look_at_tombstones
@@ -171,19 +184,31 @@ def the_look_comes_before_the_write() -> Iterator[None]:
         yield
 
 
-@mutant("Looks: they are locking reads", aims=("hot", ""))
+@mutant(
+    "Looks: they are locking reads",
+    aims=("hot", ""),
+    shown=rules_of("looking", "test_looks_are_locking_reads"),
+)
 def the_looks_are_plain_reads() -> Iterator[None]:
     with constant(applying_module, "SHARED", PLAIN), constant(straight_module, "SHARED", PLAIN):
         yield
 
 
-@mutant("Looks: after the tombstones: no row may stand below them", aims=("slow",))
+@mutant(
+    "Looks: after the tombstones: no row may stand below them",
+    aims=("slow",),
+    shown=rules_of("looking", "test_the_look_at_rows_after_tombstones"),
+)
 def no_look_after_tombstones() -> Iterator[None]:
     with replaced(Applying, "look_at_rows", lambda _: nothing):
         yield
 
 
-@mutant("Looks: never a write that the plan did not see", aims=("races", "hot", ""))
+@mutant(
+    "Looks: never a write that the plan did not see",
+    aims=("races", "hot", ""),
+    shown="tests/chaos/test_stress.py::test_a_rule_that_is_off_is_seen",
+)
 def a_guarded_delete_of_what_nobody_planned_for() -> Iterator[None]:
     def make(_):
         def take_it(self, tx, key):
@@ -200,7 +225,7 @@ def a_guarded_delete_of_what_nobody_planned_for() -> Iterator[None]:
 @mutant(
     "Errors: a row that can never apply is parked with its image",
     aims=("parked", ""),
-    shown=f"{PARKING}::test_a_row_that_breaks_a_check_is_parked_alone",
+    shown=rules_of("streams", "test_a_row_that_cannot_stand_is_kept"),
 )
 def rows_that_cannot_apply_are_passed_over() -> Iterator[None]:
     with replaced(Parking, "write_letter", lambda _: nothing):
@@ -237,6 +262,7 @@ def letters_are_closed_unread() -> Iterator[None]:
 @mutant(
     "Tables: a frame about one that is not active here yet makes its stream wait, never skip",
     aims=("later",),
+    shown=rules_of("streams", "test_a_stream_waits_for_its_table"),
 )
 def frames_of_a_table_that_is_not_active_are_passed_over() -> Iterator[None]:
     def make(read):
@@ -254,7 +280,11 @@ def frames_of_a_table_that_is_not_active_are_passed_over() -> Iterator[None]:
         yield
 
 
-@mutant("Letters: a replay begins with the loop mark", aims=("parked", ""))
+@mutant(
+    "Letters: a replay begins with the loop mark",
+    aims=("parked", ""),
+    shown=rules_of("streams", "test_a_replay_is_no_local_transaction"),
+)
 def a_replay_without_the_loop_mark() -> Iterator[None]:
     with replaced(Resolver, "mark_loop", lambda _: nothing):
         yield

@@ -7,12 +7,16 @@ from meshnode.core.resolve import Local, Verdict, conflict, decide, raised
 from meshnode.core.stamp import Stamp
 from meshnode.core.wire import REMOVE
 
-from .mutants import everywhere, mutant
+from .mutants import everywhere, mutant, rules_of
 
 BIAS_US = 5_000_000
 
 
-@mutant("Decision: the later stamp wins, whoever arrives last", aims=("hot", ""))
+@mutant(
+    "Decision: the later stamp wins, whoever arrives last",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_the_later_stamp_wins"),
+)
 def whoever_arrives_last_wins() -> Iterator[None]:
     def make(decide):
         def late(outcome, new, local):
@@ -31,7 +35,11 @@ def a_losing_delete_leaves_no_tombstone() -> Iterator[None]:
         yield
 
 
-@mutant("Decision: an upsert must be above the tombstone too", aims=("hot", ""))
+@mutant(
+    "Decision: an upsert must be above the tombstone too",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_an_upsert_must_be_above_the_tombstone"),
+)
 def an_upsert_regards_the_row_alone() -> Iterator[None]:
     def make(decide):
         return lambda outcome, new, local: decide(
@@ -92,7 +100,11 @@ def at_a_tie_the_delete_wins() -> Iterator[None]:
         yield
 
 
-@mutant("Plan: sent verbatim only when every key is at its base", aims=("hot", ""))
+@mutant(
+    "Plan: sent verbatim only when every key is at its base",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_items_go_verbatim_only_over_their_base"),
+)
 def items_go_verbatim_whatever_stands_here() -> Iterator[None]:
     with everywhere(at_base, lambda _: lambda incoming, local: True):
         yield
@@ -114,7 +126,7 @@ def at_its_base_without_looking_whether_the_row_exists() -> Iterator[None]:
 @mutant(
     "Plan: the deletes of an item come before its writes",
     aims=("wide", ""),
-    shown="tests/integration/test_conflicts.py::test_keys_swapped_in_one_transaction",
+    shown=rules_of("deciding", "test_deletes_come_before_writes"),
 )
 def writes_come_before_deletes() -> Iterator[None]:
     def make(make_plan):
@@ -129,7 +141,11 @@ def writes_come_before_deletes() -> Iterator[None]:
         yield
 
 
-@mutant("Policies: they change a stamp at its origin, never at the receiver", aims=("hot", ""))
+@mutant(
+    "Policies: they change a stamp at its origin, never at the receiver",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_a_policy_does_not_change_stamps_at_the_receiver"),
+)
 def a_policy_biases_the_stamp_at_the_receiver() -> Iterator[None]:
     def make(decide):
         def biased(outcome, new, local):
@@ -143,7 +159,11 @@ def a_policy_biases_the_stamp_at_the_receiver() -> Iterator[None]:
         yield
 
 
-@mutant("Conflicts: the loser's image goes to the conflict log", aims=("hot", ""))
+@mutant(
+    "Conflicts: the loser's image goes to the conflict log",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_the_loser_is_recorded"),
+)
 def conflicts_leave_no_record() -> Iterator[None]:
     with everywhere(conflict, lambda _: lambda *anything: None):
         yield

@@ -10,7 +10,7 @@ from meshnode.core.held import HeldBack
 from meshnode.core.stamp import ZERO
 
 from .mending import Mending, value_of
-from .mutants import mutant, replaced
+from .mutants import mutant, replaced, rules_of
 
 
 def nothing(*_):
@@ -76,6 +76,7 @@ def a_row_never_stamped_counts_as_unseen() -> Iterator[None]:
 @mutant(
     "Held back: a key that is locked is noted for later, committed before the append",
     aims=("locks", ""),
+    shown=rules_of("mending", "test_what_is_held_back_is_noted"),
 )
 def held_keys_are_not_noted() -> Iterator[None]:
     with (

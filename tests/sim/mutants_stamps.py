@@ -13,10 +13,8 @@ from meshnode.core.wire import REMOVE
 
 from .applying import Applying
 from .mender import Mender
-from .mutants import everywhere, mutant, replaced
+from .mutants import everywhere, mutant, replaced, rules_of
 from .table import key_of
-
-RACES = "tests/integration/test_races_stamps.py"
 
 
 def without(reason: Reason):
@@ -32,7 +30,11 @@ def without(reason: Reason):
     return make
 
 
-@mutant("Stamps: the order of versions is total, (time, region)", aims=("hot", ""))
+@mutant(
+    "Stamps: the order of versions is total, (time, region)",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_versions_of_one_time_are_told_apart_by_their_region"),
+)
 def stamps_without_the_region() -> Iterator[None]:
     def bare(stamp):
         return None if stamp is None else Stamp(stamp.ts, 0)
@@ -69,6 +71,7 @@ def tombstones_fall() -> Iterator[None]:
 @mutant(
     "Version replaced: an insert replaces its key's tombstone, so the tailer looks at it",
     aims=("hot", ""),
+    shown=rules_of("mending", "test_the_tombstone_of_an_insert_is_looked_at"),
 )
 def the_tailer_ignores_tombstones() -> Iterator[None]:
     with (
@@ -82,7 +85,11 @@ def the_tailer_ignores_tombstones() -> Iterator[None]:
         yield
 
 
-@mutant("Version replaced: also the tombstone that the transaction wrote itself", aims=("hot", ""))
+@mutant(
+    "Version replaced: also the tombstone that the transaction wrote itself",
+    aims=("hot", ""),
+    shown=rules_of("mending", "test_the_tombstone_of_the_own_transaction_counts"),
+)
 def a_tombstone_of_the_own_transaction_does_not_count() -> Iterator[None]:
     def make(judge):
         def blind(self, net, tombstone):
@@ -96,13 +103,21 @@ def a_tombstone_of_the_own_transaction_does_not_count() -> Iterator[None]:
         yield
 
 
-@mutant("Lift: an upsert that is not above the version replaced is lifted", aims=("clocks", ""))
+@mutant(
+    "Lift: an upsert that is not above the version replaced is lifted",
+    aims=("clocks", ""),
+    shown=rules_of("mending", "test_a_stamp_that_did_not_rise_is_lifted"),
+)
 def a_stamp_that_did_not_rise_is_published() -> Iterator[None]:
     with replaced(Examiner, "judge", without(Reason.REPLACED)):
         yield
 
 
-@mutant("Lift: also when it is equal to the version replaced", aims=("clocks", "hot", ""))
+@mutant(
+    "Lift: also when it is equal to the version replaced",
+    aims=("clocks", "hot", ""),
+    shown=rules_of("mending", "test_a_stamp_that_stayed_is_lifted"),
+)
 def lifted_when_below_but_not_when_equal() -> Iterator[None]:
     def make(judge):
         def lenient(self, net, tombstone):
@@ -124,7 +139,11 @@ def _above(net):
     return msgspec.structs.replace(net, replaced=Stamp(0, 0))
 
 
-@mutant("Lift: an upsert at or below the promised frontier is lifted", aims=("frontier", ""))
+@mutant(
+    "Lift: an upsert at or below the promised frontier is lifted",
+    aims=("frontier", ""),
+    shown=rules_of("mending", "test_nothing_is_published_below_the_promise"),
+)
 def the_promise_is_not_enforced() -> Iterator[None]:
     with (
         replaced(Examiner, "judge", without(Reason.PROMISE)),
@@ -137,19 +156,31 @@ def the_promise_is_not_enforced() -> Iterator[None]:
         yield
 
 
-@mutant("Lift: an upsert whose stamp is not of this region is lifted", aims=("cascade", ""))
+@mutant(
+    "Lift: an upsert whose stamp is not of this region is lifted",
+    aims=("cascade", ""),
+    shown=rules_of("mending", "test_foreign_stamps_are_not_published"),
+)
 def foreign_and_missing_stamps_are_published() -> Iterator[None]:
     with replaced(Examiner, "judge", without(Reason.ORIGIN)):
         yield
 
 
-@mutant("Lift: a row whose image is not full is lifted, not published", aims=("partial",))
+@mutant(
+    "Lift: a row whose image is not full is lifted, not published",
+    aims=("partial",),
+    shown=rules_of("mending", "test_partial_images_are_not_published"),
+)
 def partial_images_are_published() -> Iterator[None]:
     with replaced(Examiner, "judge", without(Reason.PARTIAL)):
         yield
 
 
-@mutant("Held back: what cannot be looked at, because somebody holds it", aims=("looks",))
+@mutant(
+    "Held back: what cannot be looked at, because somebody holds it",
+    aims=("looks",),
+    shown=rules_of("mending", "test_a_tombstone_that_is_locked_counts"),
+)
 def what_could_not_be_looked_at_is_published() -> Iterator[None]:
     def make(look_up):
         def trusting(self, ordinary, nets):
@@ -165,7 +196,7 @@ def what_could_not_be_looked_at_is_published() -> Iterator[None]:
 @mutant(
     "Lift: the stamp is written with BINLOG, above what was replaced, not through the trigger",
     aims=("clocks", "hot", ""),
-    shown=f"{RACES}::test_an_insert_under_a_tombstone_from_the_future_is_lifted",
+    shown=rules_of("mending", "test_a_lift_is_above_what_was_replaced"),
 )
 def lifted_through_the_trigger() -> Iterator[None]:
     def make(_):
@@ -192,7 +223,11 @@ def lifted_above_the_base_alone() -> Iterator[None]:
         yield
 
 
-@mutant("Lift: the new stamp is above the promise too", aims=("frontier", ""))
+@mutant(
+    "Lift: the new stamp is above the promise too",
+    aims=("frontier", ""),
+    shown=rules_of("mending", "test_a_lift_regards_the_promise"),
+)
 def lifted_without_regard_to_the_promise() -> Iterator[None]:
     def make(lifted):
         return lambda clock, seen, replaced, promised: lifted(clock, seen, replaced, 0)
@@ -204,7 +239,7 @@ def lifted_without_regard_to_the_promise() -> Iterator[None]:
 @mutant(
     "Late tombstone: a delete that no trigger saw gets one",
     aims=("cascade", ""),
-    shown=f"{RACES}::test_deletes_that_no_trigger_saw_get_their_tombstone",
+    shown=rules_of("mending", "test_a_delete_that_no_trigger_saw_is_published"),
 )
 def late_tombstones_are_left_out() -> Iterator[None]:
     def make(examine):
@@ -291,7 +326,11 @@ def late_tombstones_take_the_clock() -> Iterator[None]:
         yield
 
 
-@mutant("Late tombstone: what follows in the batch must be above it", aims=("after",))
+@mutant(
+    "Late tombstone: what follows in the batch must be above it",
+    aims=("after",),
+    shown=rules_of("mending", "test_a_late_tombstone_counts_for_what_follows"),
+)
 def late_tombstones_do_not_count_for_what_follows() -> Iterator[None]:
     def make(examine):
         return lambda self, tx, nets, tombstones, locked=frozenset(): examine(

@@ -26,7 +26,9 @@ makes this page; a test holds it against `tests/sim/mutants_*.py`.
 - *seen*: of the schedules that were run, aimed at the rule or drawn at large, the share that the
   oracle rejected, or that stopped with an error of the mesh; then the check that spoke most often.
   A few kills each, so a share is an order of magnitude.
-- *on real servers*: the test that shows the same rule there."""
+- *on real servers*: the test that shows the same rule there. Those in `test_rules_of_*.py` run
+  their script twice, with the rule on and with it off, and must end well and wrong; where a rule
+  is a function of `meshnode.core`, it is this very mutant that switches it off."""
 
 AREAS = (
     "Stamps", "Tombstones", "Keys", "Version replaced", "Lift", "Late tombstone", "Net effect",

@@ -9,13 +9,13 @@ from meshnode.ops.alignment import Action, Decision
 
 from . import joining
 from .joining import Joining
-from .mutants import constant, everywhere, mutant, replaced
+from .mutants import constant, everywhere, mutant, replaced, rules_of
 from .table import TABLES
 
 
 @mutant(
     "Keys: an update that changes the key is a delete of the old and a write of the new",
-    shown="tests/integration/test_conflicts.py::test_both_sides_change_the_key",
+    shown=rules_of("mending", "test_a_changed_key_is_a_delete_too"),
 )
 def a_key_change_is_a_write_of_the_new_key_alone() -> Iterator[None]:
     """The items without the old key say so, or the receiver refuses them first."""
@@ -46,7 +46,7 @@ def a_key_change_is_a_write_of_the_new_key_alone() -> Iterator[None]:
 @mutant(
     "Keys: those that the collation calls equal are one key",
     aims=("words",),
-    shown="tests/integration/test_faithful_spellings.py",
+    shown=rules_of("stamps", "test_keys_are_folded_by_weights"),
 )
 def keys_are_told_apart_by_their_bytes() -> Iterator[None]:
     with ExitStack() as stack:

@@ -16,11 +16,10 @@ from .database import MEMBER
 from .heart import Heart
 from .mender import Mender
 from .mending import Mending
-from .mutants import mutant, replaced
+from .mutants import mutant, replaced, rules_of
 from .origin import INCARNATION, VERSION, Origin
 
 LOCKS = "tests/integration/test_races_locks.py"
-STAMPS = "tests/integration/test_races_stamps.py"
 TRIGGERS = "tests/integration/test_tombstone_triggers.py"
 STARTERS = "tests/integration/test_crash_starters.py"
 
@@ -65,7 +64,7 @@ def the_tailer_looks_without_a_lock() -> Iterator[None]:
 @mutant(
     "Lift: if the row was changed meanwhile, a record says so",
     aims=("cascade", "locks", ""),
-    shown=f"{LOCKS}::test_a_row_written_again_before_its_lift_is_recorded",
+    shown=rules_of("looking", "test_an_overtaken_lift_leaves_a_record"),
 )
 def an_overtaken_lift_leaves_no_record() -> Iterator[None]:
     with replaced(Mending, "record_overtaken", lambda _: lambda self, tx, lift: None):
@@ -167,13 +166,20 @@ def mending_after_the_append() -> Iterator[None]:
         yield
 
 
-@mutant("Loop: only local transactions are published")
+@mutant(
+    "Loop: only local transactions are published",
+    shown=rules_of("streams", "test_applied_transactions_are_not_published"),
+)
 def applied_transactions_are_published() -> Iterator[None]:
     with replaced(Mender, "is_applied", lambda _: lambda self, logged: False):
         yield
 
 
-@mutant("Loop: never decide by the origin column alone what is local", aims=("cascade", "hot", ""))
+@mutant(
+    "Loop: never decide by the origin column alone what is local",
+    aims=("cascade", "hot", ""),
+    shown=rules_of("streams", "test_the_origin_column_does_not_say_what_is_local"),
+)
 def the_loop_is_decided_by_the_origin_column() -> Iterator[None]:
     def make(_):
         def by_column(self, logged):
