@@ -10,6 +10,9 @@ start down; an actor that meets it is halted.
 Adapters translate driver errors into these and never retry themselves.
 """
 
+DUPLICATE = 1062
+"""MySQL's number for a unique value that another row has."""
+
 
 class MeshError(Exception):
     """Base of all errors of the mesh; never raised itself.
@@ -54,7 +57,7 @@ class RowError(MeshError):
     @property
     def duplicate(self) -> bool:
         """Whether another row has the unique value."""
-        return self.code == 1062
+        return self.code == DUPLICATE
 
 
 class Halt(MeshError):

@@ -1,15 +1,19 @@
 """Dead letters, worked off: those that wait for it are replayed, overtaken ones are closed.
 
-A replay is an apply transaction of one row, made from what the letter kept: the ordinary
-decision on the row as it stands now.  What cannot be replayed is left to an operator with a
-note; what meets a lock or a surprise waits for the next round.
+A replay is an apply transaction made from what letters kept: the ordinary decision on the rows as
+they stand now.  What cannot be replayed is left to an operator with a note; what meets a lock or a
+surprise waits for the next round.
+
+Letters of one item go in together where they can, because rows of one transaction may need each
+other's unique values; and with those that were only locked go the rows that were parked because
+of theirs.  Otherwise each goes by itself.
 
 A row that was only locked is nobody's affair but the mesh's: its letter waits, with a note,
 for whatever else is in its way as well, a table that may not be written here for one.  Only the
 row itself, where it cannot stand, makes it an operator's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from meshnode.actors.board import Board
 from meshnode.actors.fitting import Fitting
@@ -21,11 +25,15 @@ from meshnode.core.plan import Plan, Work, make_plan
 from meshnode.core.resolve import Local
 from meshnode.core.shape import same_keys
 from meshnode.core.wire import TRANSACTION, Item
-from meshnode.errors import Busy, Halt, Replan, RowError
+from meshnode.errors import Busy, Halt, MeshError, Replan, RowError
 from meshnode.store.port import Resolving
 from meshnode.store.values import Letter
 
 LETTERS_A_ROUND = 500
+
+
+class Away(Exception):
+    """No letter of this origin can be replayed in this round."""
 
 
 class Replay:
@@ -45,62 +53,120 @@ class Replay:
         fitting = Fitting(session, self.view, self.board)
         closed = 0
         away: set[int] = set()
-        for letter in letters:
-            if letter.flaw:
-                await session.refused(letter, letter.flaw)
-            if letter.flaw or letter.origin in away:
+        for together, alone in await self._by_item(letters):
+            origin = alone[0].origin
+            if origin in away:
                 continue
             try:
-                if await self._replay(letter, fitting):
-                    closed += 1
-                else:
-                    await session.rollback()
-                    away.add(letter.origin)
-            except (Busy, Replan):
+                async for count in self._closing(together, alone, fitting):
+                    closed += count
+            except Away:
                 await session.rollback()
-            except (RowError, Halt) as error:
-                await session.rollback()
-                if isinstance(error, Halt) and not letter.code:
-                    await session.postponed(letter, str(error))
-                else:
-                    await session.refused(letter, str(error))
+                away.add(origin)
         return closed
 
-    async def _begin(self, letter: Letter) -> bool:
-        """Open the transaction; False where no letter of its origin can be replayed now.
+    async def _closing(
+        self, together: Sequence[Letter], alone: Sequence[Letter], fitting: Fitting
+    ) -> AsyncIterator[int]:
+        """Replay letters of one item; how many closed, each time that some do.
+
+        All ``together`` if they go in, else those ``alone`` that do, each by itself.
+        """
+        wrong = await self._try(together, fitting)
+        if wrong is None:
+            yield len(together)
+        elif len(together) == 1:
+            await self._left(together[0], wrong, waits=False)
+        else:
+            waits = isinstance(wrong, Busy | Replan)
+            for letter in alone:
+                wrong = await self._try([letter], fitting)
+                if wrong is None:
+                    yield 1
+                else:
+                    await self._left(letter, wrong, waits)
+
+    async def _by_item(
+        self, letters: Sequence[Letter]
+    ) -> list[tuple[Sequence[Letter], Sequence[Letter]]]:
+        """For each item the letters to try together, and those to try by themselves."""
+        items: dict[tuple[int, int, str], list[Letter]] = {}
+        for letter in letters:
+            if letter.flaw:
+                await self.session.refused(letter, letter.flaw)
+            else:
+                items.setdefault(_item(letter), []).append(letter)
+        locked = {at[:2] for at, every in items.items() if any(not each.code for each in every)}
+        beside: dict[tuple[int, int, str], list[Letter]] = {}
+        if locked:
+            for letter in await self.session.beside(locked):
+                if not letter.flaw:
+                    beside.setdefault(_item(letter), []).append(letter)
+        return [(every + beside.get(at, []), every) for at, every in items.items()]
+
+    async def _try(self, letters: Sequence[Letter], fitting: Fitting) -> MeshError | None:
+        """Apply letters of one item in one transaction; what was in the way, None if nothing.
+
+        Raises `Away`.
+        """
+        try:
+            await self._replay(letters, fitting)
+        except (Busy, Replan, RowError, Halt) as error:
+            await self.session.rollback()
+            return error
+        return None
+
+    async def _left(self, letter: Letter, wrong: MeshError, waits: bool) -> None:
+        """Note what is in the way of ``letter``, and leave it to an operator if that will stay.
+
+        ``waits``: the rest of its item could not be had just now, which may be all that it needs.
+        """
+        if isinstance(wrong, Busy | Replan):
+            return
+        passes = wrong.duplicate and waits if isinstance(wrong, RowError) else not letter.code
+        if passes:
+            await self.session.postponed(letter, str(wrong))
+        else:
+            await self.session.refused(letter, str(wrong))
+
+    async def _begin(self, letter: Letter) -> None:
+        """Open the transaction; `Away` where no letter of its origin can be replayed now.
 
         The applier may be in the middle of a long transaction, for which each of them would wait
         in vain; or another process has taken the region over.
         """
         try:
-            return await self.session.begin_replay(letter, self.board.apply_epoch)
+            if await self.session.begin_replay(letter, self.board.apply_epoch):
+                return
         except Busy:
-            return False
+            pass
+        raise Away
 
-    async def _replay(self, letter: Letter, fitting: Fitting) -> bool:
-        """Apply one letter; False if its transaction could not begin."""
+    async def _replay(self, letters: Sequence[Letter], fitting: Fitting) -> None:
+        """Apply letters of one item, and commit."""
         session, ancestry = self.session, self.board.ancestry
-        table, entry = letter.table, letter.entry
-        assert table is not None and entry is not None
-        await fitting.require([table])
-        if table.folds is not None:
-            await session.learn([(table, entry.key)])
-        image = Image(letter.image, 0, len(letter.image)) if letter.image is not None else None
-        incoming = Incoming((table, table.fold(entry.key)), entry, image)
-        item = Item(letter.seq, TRANSACTION, letter.tx_id, 0, exact=False)
-        work = Work(item, [], [incoming])
-        if not await self._begin(letter):
-            return False
+        incomings: list[Incoming] = []
+        for letter in letters:
+            table, entry = letter.table, letter.entry
+            assert table is not None and entry is not None
+            await fitting.require([table])
+            if table.folds is not None:
+                await session.learn([(table, entry.key)])
+            image = Image(letter.image, 0, len(letter.image)) if letter.image is not None else None
+            incomings.append(Incoming((table, table.fold(entry.key)), entry, image))
+        first = letters[0]
+        work = Work(Item(first.seq, TRANSACTION, first.tx_id, 0, exact=False), [], incomings)
+        await self._begin(first)
 
         def decide(state: Mapping[NetKey, Local]) -> Plan:
             return make_plan([work], state, ancestry, split=True)
 
-        plan = await carry_out(session, [work], letter.origin, decide, deep=True, wait=False)
-        await session.replayed(letter)
+        plan = await carry_out(session, [work], first.origin, decide, deep=True, wait=False)
+        for letter in letters:
+            await session.replayed(letter)
         for at, stamp, base in plan.written:
             ancestry.note(at, stamp, base)
         await session.commit()
-        return True
 
     async def close_overtaken(self) -> int:
         """Close letters whose key has reached a version at or above the parked one."""
@@ -128,6 +194,11 @@ class Replay:
                 await session.overtaken(letter)
                 closed += 1
         return closed
+
+
+def _item(letter: Letter) -> tuple[int, int, str]:
+    """Whose letter it is.  With its GTID: a region that was seeded again counts from 1 again."""
+    return letter.origin, letter.seq, letter.tx_id
 
 
 def _other_key(table: Table) -> str:

@@ -1,6 +1,6 @@
 """The resolver's session: over ``meshnode.mend`` and ``meshnode.dead_letter``, and its replays."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -8,7 +8,7 @@ from meshnode.core.change import Table
 from meshnode.core.mend import LateTombstone, Lift, Reason, Restamped
 from meshnode.core.shape import Shape
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.errors import Busy, Halt
+from meshnode.errors import DUPLICATE, Busy, Halt
 from meshnode.mysql import catalog
 from meshnode.mysql.apply import set_format
 from meshnode.mysql.applying import ApplyingStatements
@@ -24,6 +24,9 @@ from meshnode.store.values import Letter, Waiting
 
 PARKED = "(state = 'open' OR state = 'replay' AND code = 0 AND note <> '')"
 """Letters that are left to an operator, or that something else than a lock keeps waiting."""
+
+LETTERS_BESIDE = 500
+"""Of those that go with others, so many in a round."""
 
 
 _DEFINITION = (
@@ -113,6 +116,12 @@ class ResolverSession(ApplyingStatements, MenderSession):
     async def to_replay(self, most: int, after: int) -> list[Letter]:
         """The oldest letters above ``after`` in state ``replay``."""
         return await self._letters(f"state = 'replay' AND id > {after}", most)
+
+    async def beside(self, items: Collection[tuple[int, int]]) -> list[Letter]:
+        """Open letters of ``items`` whose unique value somebody else had."""
+        among = ",".join(f"({origin},{seq})" for origin, seq in items)
+        which = f"state = 'open' AND code IN (0, {DUPLICATE}) AND (origin, seq) IN ({among})"
+        return await self._letters(which, LETTERS_BESIDE)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
         """The oldest letters above ``after`` that are open, or wait for more than a lock."""

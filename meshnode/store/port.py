@@ -22,7 +22,7 @@ What every store promises:
   back, or goes back to a mark; nothing is retried here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -297,6 +297,13 @@ class Resolving(Writing, Mending, Protocol):
 
     async def to_replay(self, most: int, after: int) -> list[Letter]:
         """The first letters with a number above ``after`` that are to be replayed."""
+        ...
+
+    async def beside(self, items: Collection[tuple[int, int]]) -> list[Letter]:
+        """Letters of ``items`` (origin and seq) that are left to an operator for a unique value.
+
+        Those, too, that were only locked at first.
+        """
         ...
 
     async def parked(self, most: int, after: int) -> list[Letter]:

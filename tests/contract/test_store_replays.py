@@ -7,15 +7,16 @@ import pytest
 from msgspec.structs import replace
 from store_harness import EPOCH, OWN, Region_, Standing, applied, resolving
 from store_works import NEW, NEWER, OLD, insert, opened, update
+from virtual.rows import number_of
 
 from meshnode.actors import replay as replays
 from meshnode.actors.board import Board
 from meshnode.actors.replay import Replay
 from meshnode.core.change import Table
-from meshnode.core.plan import Work
+from meshnode.core.plan import Plan, Work
 from meshnode.core.shape import FieldType, Shape
 from meshnode.core.wire import Item
-from meshnode.errors import Busy, Halt, MeshError, RowError
+from meshnode.errors import DUPLICATE, Busy, Halt, MeshError, RowError
 from meshnode.store.port import Resolving
 from meshnode.store.values import Letter, Unable
 
@@ -184,3 +185,79 @@ async def test_letters_that_stay_locked_do_not_keep_the_others_waiting(
         await client.rollback()
         assert await letters.replay() == 2
     assert [state for _, state, _ in await region.states()] == ["closed"] * 3
+
+
+DUPLICATES = RowError("1062: a unique value is taken", DUPLICATE)
+
+
+def only_together(resolver: Resolving, monkeypatch: pytest.MonkeyPatch, *keys: int) -> None:
+    """From now on a replay that writes one of ``keys`` must write all of them."""
+    write = resolver.write
+
+    async def writing(plan: Plan) -> None:
+        written = {number_of(at[1]) for at in plan.upserts} & set(keys)
+        if written and written != set(keys):
+            raise DUPLICATES
+        await write(plan)
+
+    monkeypatch.setattr(resolver, "write", writing)
+
+
+async def test_letters_of_one_item_go_in_together(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needed where rows exchange unique values: by itself each is in the other's way."""
+    await applied(region, *map(insert, (1, 2, 3, 4)))
+    await set_aside(
+        region,
+        (update(1, OLD, NEW), LOCKED),
+        (update(2, OLD, NEW), DUPLICATES),
+        (update(3, OLD, NEW), REFUSED),
+    )
+    async with resolving(region) as resolver:
+        only_together(resolver, monkeypatch, 1, 2)
+        assert await replay_of(resolver).replay() == 2
+    assert await region.states() == [(1, "closed", "replayed"), (2, "closed", "replayed"),
+                                     (3, "open", "")]  # fmt: skip
+    assert (await region.standing(1)).row == (await region.standing(2)).row == NEW
+
+
+async def test_letters_that_do_not_go_in_together_go_alone(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an operator has to look after keeps nobody else waiting, and stays his."""
+    await set_aside(region, (insert(1), LOCKED), (insert(2), DUPLICATES), (insert(3), LOCKED))
+    async with resolving(region) as resolver:
+        only_together(resolver, monkeypatch, 2, 9)
+        assert await replay_of(resolver).replay() == 2
+    assert await region.states() == [(1, "closed", "replayed"), (2, "open", ""),
+                                     (3, "closed", "replayed")]  # fmt: skip
+
+
+async def test_a_letter_waits_for_the_locked_ones_of_its_item(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may need nothing but their unique values: nobody is told to look after it."""
+    await applied(region, insert(1), insert(2))
+    await set_aside(region, (update(1, OLD, NEW), LOCKED), (update(2, OLD, NEW), LOCKED))
+    client = await region.client()
+    await client.begin()
+    await client.update(1, "client")
+    async with resolving(region) as resolver:
+        only_together(resolver, monkeypatch, 1, 2)
+        assert await replay_of(resolver).replay() == 0
+        assert await region.states() == [(1, "replay", ""), (2, "replay", str(DUPLICATES))]
+        await client.rollback()
+        assert await replay_of(resolver).replay() == 2
+    assert (await region.standing(2)).row == NEW
+
+
+async def test_letters_of_two_items_do_not_go_together(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await set_aside(region, (insert(1), LOCKED))
+    await set_aside(region, (insert(2), LOCKED), origin=3)
+    async with resolving(region) as resolver:
+        only_together(resolver, monkeypatch, 1, 2)
+        assert await replay_of(resolver).replay() == 0
+    assert [state for _, state, _ in await region.states()] == ["open", "open"]

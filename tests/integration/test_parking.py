@@ -320,3 +320,39 @@ async def test_a_number_that_is_not_known_is_shown_as_a_halt(
         await sees(mesh, 1, "SELECT v FROM app.t", "x")
         await waits(mesh, 1, "applier one", state="running")
         await converged(mesh)
+
+
+async def test_rows_that_exchange_unique_values_beside_a_lock(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """One of them is locked: both are set aside, and go in together when it is free.
+
+    Needed: letters of one item together.  By themselves each is in the other's way, for good.
+    """
+    monkeypatch.setattr(limits, "LOCKED_SECONDS", 0.5)
+    table = "CREATE TABLE app.t (id INT PRIMARY KEY, u INT UNIQUE, v VARCHAR(10))"
+    async with running(servers, tmp_path, table) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t VALUES (1, 1, 'x'), (2, 2, 'x'), (3, 3, 'x')")
+        await mesh.settle()
+        async with await mesh.session(1) as client:
+            await run(client, "BEGIN", "UPDATE app.t SET v = 'held' WHERE id = 1")
+            async with one.transaction():
+                await run(
+                    one,
+                    "UPDATE app.t SET u = NULL WHERE id = 1",
+                    "UPDATE app.t SET u = 1 WHERE id = 2",
+                    "UPDATE app.t SET u = 2 WHERE id = 1",
+                    # Takes a value over, and nobody takes its own.
+                    "DELETE FROM app.t WHERE id = 3",
+                    "INSERT INTO app.t VALUES (4, 3, 'y')",
+                )
+            await sees(mesh, 1, "SELECT u FROM app.t WHERE id = 4", 3)
+            assert [(key, code) for key, code, *_ in await letters(mesh, 1, "open")] == [(2, 1062)]
+            assert [(key, code) for key, code, *_ in await letters(mesh, 1, "replay")] == [(1, 0)]
+            await client.execute("ROLLBACK")
+        closed = "SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'closed'"
+        await sees(mesh, 1, closed, 2)
+        rows = await converged(mesh)
+        assert [row[:3] for row in rows] == [(1, 2, "x"), (2, 1, "x"), (4, 3, "y")]
+        assert await two.value("SELECT COUNT(*) FROM meshnode.conflict_log") == 0

@@ -1,13 +1,13 @@
 """The resolver's session over a database in memory: what was held back, and what was set aside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from meshnode.core.change import Table
 from meshnode.core.mend import LateTombstone, Lift, Reason
 from meshnode.core.shape import Shape
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.errors import Busy
+from meshnode.errors import DUPLICATE, Busy
 from meshnode.limits import LOCK_WAIT_SECONDS
 from meshnode.store.values import Letter, Waiting
 
@@ -72,6 +72,13 @@ class MemoryResolving(MemoryWriting, MemoryMending):
         return await self._letters(
             lambda each: each.state == "replay" and each.number > after, most
         )
+
+    async def beside(self, items: Collection[tuple[int, int]]) -> list[Letter]:
+        def wanted(each: Parked) -> bool:
+            item = each.origin, each.item.seq
+            return each.state == "open" and each.code in (0, DUPLICATE) and item in items
+
+        return await self._letters(wanted, 500)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
         return await self._letters(lambda each: each.is_parked and each.number > after, most)

@@ -62,6 +62,9 @@ class Store:
     def prepare(self, segments, tables) -> object:
         return object()
 
+    async def beside(self, items) -> list[Letter]:
+        return []
+
     async def to_replay(self, most, after) -> list[Letter]:
         (incoming,) = work().incoming
         return [Letter(1, PEER, 1, "a:1", 0, T, incoming.entry, incoming.image.bytes())]
