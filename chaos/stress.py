@@ -50,6 +50,9 @@ times its length: a slow machine is no reason for a stress that is none."""
 PAUSE_SECONDS = 0.004
 """The longest pause between two steps of an apply transaction."""
 
+KEYS = 2, 4
+"""The least and the most keys that are hot at a time in a round."""
+
 MOVES = (0.1, 0.2, 0.5, math.inf)
 """After so many seconds, one of these in each round, all clients turn to keys of nobody."""
 
@@ -62,7 +65,6 @@ class Stressed:
     """What a stress did and found."""
 
     seed: int
-    keys: int
     mutant: str = ""
     rounds: int = 0
     transactions: int = 0
@@ -79,7 +81,7 @@ class Stressed:
     def __str__(self) -> str:
         rule = f" with {self.mutant}" if self.mutant else ""
         return (
-            f"stress seed {self.seed}{rule}: {self.keys} keys, {self.rounds} rounds,"
+            f"stress seed {self.seed}{rule}: {self.rounds} rounds,"
             f" {self.transactions} transactions, {self.applied} applied, {self.replans} planned"
             f" anew, {self.conflicts} conflicts, {self.seconds:.0f} s: "
             + ("good" if self.good else f"{self.findings[0][0]}: {self.findings[0][1][:300]}")
@@ -95,7 +97,7 @@ async def stress(
 ) -> Stressed:
     """Rounds for ``seconds``, or until something is wrong; ``mutant`` switches a rule off."""
     draw = random.Random(seed)
-    result = Stressed(seed, draw.randint(2, 4), mutant)
+    result = Stressed(seed, mutant)
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     journal = Journal(folder / "journal.jsonl")
     setting = Setting(regions=3, clocks=True)
@@ -168,14 +170,15 @@ async def _nodes(mesh: Mesh) -> AsyncIterator[list[Node]]:
 
 async def _round(mesh: Mesh, result: Stressed, seed: float, journal: Journal) -> None:
     stop = asyncio.Event()
-    moves = random.Random(f"{seed} moves").choice(MOVES)
+    draw = random.Random(f"{seed} moves")
+    moves, keys = draw.choice(MOVES), draw.randint(*KEYS)
     begun = time.monotonic()
     # The rounds that keep their keys share them.
     first = 0 if moves == math.inf else 1000 * (result.rounds + 1)
 
     def hot() -> range:
-        least = first + int((time.monotonic() - begun) / moves) * result.keys
-        return range(least, least + result.keys)
+        least = first + int((time.monotonic() - begun) / moves) * keys
+        return range(least, least + keys)
 
     writers = [
         asyncio.create_task(

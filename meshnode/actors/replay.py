@@ -190,7 +190,11 @@ class Replay:
             if table.folds is not None:
                 await session.learn([(table, entry.key)])
             version = await session.version(table, entry.key)
-            if version is not None and version >= entry.stamp:
+            if version is None or version < entry.stamp:
+                continue
+            # The table may have been altered between: then it was another row's version.
+            shape = await session.shape(table)
+            if shape is not None and same_keys(table.shape, shape):
                 await session.overtaken(letter)
                 closed += 1
         return closed

@@ -2,7 +2,8 @@
 
 Everything a check needs is read once into a :class:`~meshnode.ops.checks.Context`; then
 each registered check answers for itself.  A region that cannot be reached or entered
-is a finding too, named ``connection`` or ``login``, and ends the examination of that region.
+is a finding too, named ``connection`` or ``login``, and ends the examination of that region,
+also where it goes away in the middle.
 Some faults lie between regions (two on one server, colliding numbers,
 definitions that differ); :func:`examine_mesh` looks at all regions and finds those.
 
@@ -15,7 +16,7 @@ from contextlib import AsyncExitStack
 
 from meshnode import accounts
 from meshnode.core.shape import Unfit, compare
-from meshnode.errors import MeshError, Refused
+from meshnode.errors import MeshError, Refused, Retry
 from meshnode.mysql import catalog
 from meshnode.mysql.control import Control, connect
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table, tombstone_name
@@ -120,13 +121,20 @@ async def _examine(
     context = await read_context(topology, region, control, lab=lab)
     context.grants = grants
     for check in REGISTRY.values():
-        findings += await _answers(check, context)
+        try:
+            findings += await _answers(check, context)
+        except Retry as error:
+            # It has gone away meanwhile: that is no word on what was asked.
+            lost = context.finding("connection", Level.REFUSE, check.name, error.what, error.remedy)
+            return [*findings, lost], None
     return findings, context
 
 
 async def _answers(check: Check, context: Context) -> list[Finding]:
     try:
         found = await check.function(context)
+    except Retry:
+        raise
     except MeshError as error:
         found = [context.finding(check.name, Level.REFUSE, "", error.what, error.remedy)]
     return found or [context.finding(check.name, Level.OK, "", check.about)]

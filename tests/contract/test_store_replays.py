@@ -129,6 +129,27 @@ async def test_a_letter_whose_key_was_changed_is_left_with_a_note(
     assert [state for _, state, _ in await region.states()] == ["closed", "open"]
 
 
+async def test_a_key_that_changes_under_the_look_closes_no_letter(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the table and that at the row it was altered: the row is another."""
+    await set_aside(region, (insert(1, NEW), REFUSED))
+    await applied(region, insert(1, NEWER))
+    async with resolving(region) as resolver:
+        right = await resolver.shape(insert(1).incoming[0].at[0])
+        assert right is not None
+        key, *others = right.columns
+        shapes = [right, replace(right, columns=(replace(key, type=FieldType.YEAR), *others))]
+
+        async def altered(table: Table) -> Shape:
+            return shapes.pop(0)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(resolver, "shape", altered)
+            assert await replay_of(resolver).close_overtaken() == 0
+        assert await region.states() == [(1, "open", "")]
+
+
 async def test_a_note_takes_the_place_of_no_other(region: Region_) -> None:
     """An operator's letter keeps the reason why its replay failed."""
     await set_aside(region, (insert(1), REFUSED), (insert(2), REFUSED))

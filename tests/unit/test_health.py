@@ -1,7 +1,8 @@
 """What a start waits for; brokers at a new address are followed where the same topics stand."""
 
 import asyncio
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -9,6 +10,8 @@ from meshnode import health
 from meshnode.bus.port import PositionAhead, RetentionPassed, TopicRewritten
 from meshnode.errors import Refused, Retry
 from meshnode.health import require_same_topics
+from meshnode.ops import doctor
+from meshnode.ops.checks import Check, Context, Level
 from meshnode.topology import Topology
 
 
@@ -88,3 +91,45 @@ async def test_a_server_that_goes_away_while_it_is_examined_is_waited_for(monkey
     assert await health.away(cast(Topology, None), "east") == "connection reset by peer"
     with pytest.raises(Retry):
         await health.require_start(cast(Topology, None), "east")
+
+
+async def test_a_server_that_goes_away_while_it_is_examined_is_away(monkeypatch) -> None:
+    """What was not answered is no finding of the check that asked, which would end a starting node.
+
+    Nobody asks on.
+    """
+
+    async def fine(context: Context) -> list:
+        return []
+
+    async def lost(context: Context) -> list:
+        raise Retry("lost connection to MySQL", "look at the server")
+
+    async def read(*_, **__) -> Context:
+        nobody: Any = SimpleNamespace(name="east")
+        return Context(nobody, nobody, nobody, {}, (9, 7))
+
+    class Session:
+        async def __aenter__(self) -> "Session":
+            return self
+
+        async def __aexit__(self, *_) -> None:
+            pass
+
+        async def rows(self, sql: str) -> list:
+            return []
+
+    async def connect(*_) -> Session:
+        return Session()
+
+    checks = {name: Check(name, name, do) for name, do in zip("abc", (fine, lost, fine))}
+    topology = SimpleNamespace(region=lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(doctor, "REGISTRY", checks)
+    monkeypatch.setattr(doctor, "connect", connect)
+    monkeypatch.setattr(doctor, "read_context", read)
+    monkeypatch.setattr(doctor.accounts, "secrets", lambda *_: None)
+    found = await doctor.examine(cast(Topology, topology), "east")
+    assert [(each.check, each.subject, each.level) for each in found] == [
+        ("a", "", Level.OK), ("connection", "b", Level.REFUSE),
+    ]  # fmt: skip
+    assert await health.away(cast(Topology, topology), "east") == "lost connection to MySQL"
