@@ -99,7 +99,7 @@ class Replay:
         locked = {at[:2] for at, every in items.items() if any(not each.code for each in every)}
         beside: dict[tuple[int, int, str], list[Letter]] = {}
         if locked:
-            for letter in await self.session.beside(locked):
+            for letter in await self.session.beside(locked, LETTERS_A_ROUND):
                 if not letter.flaw:
                     beside.setdefault(_item(letter), []).append(letter)
         return [(every + beside.get(at, []), every) for at, every in items.items()]

@@ -25,9 +25,6 @@ from meshnode.store.values import Letter, Waiting
 PARKED = "(state = 'open' OR state = 'replay' AND code = 0 AND note <> '')"
 """Letters that are left to an operator, or that something else than a lock keeps waiting."""
 
-LETTERS_BESIDE = 500
-"""Of those that go with others, so many in a round."""
-
 
 _DEFINITION = (
     "SHA2(JSON_ARRAY(c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION, c.COLUMN_NAME,"
@@ -117,11 +114,11 @@ class ResolverSession(ApplyingStatements, MenderSession):
         """The oldest letters above ``after`` in state ``replay``."""
         return await self._letters(f"state = 'replay' AND id > {after}", most)
 
-    async def beside(self, items: Collection[tuple[int, int]]) -> list[Letter]:
+    async def beside(self, items: Collection[tuple[int, int]], most: int) -> list[Letter]:
         """Open letters of ``items`` whose unique value somebody else had."""
         among = ",".join(f"({origin},{seq})" for origin, seq in items)
         which = f"state = 'open' AND code IN (0, {DUPLICATE}) AND (origin, seq) IN ({among})"
-        return await self._letters(which, LETTERS_BESIDE)
+        return await self._letters(which, most)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
         """The oldest letters above ``after`` that are open, or wait for more than a lock."""

@@ -299,10 +299,10 @@ class Resolving(Writing, Mending, Protocol):
         """The first letters with a number above ``after`` that are to be replayed."""
         ...
 
-    async def beside(self, items: Collection[tuple[int, int]]) -> list[Letter]:
-        """Letters of ``items`` (origin and seq) that are left to an operator for a unique value.
+    async def beside(self, items: Collection[tuple[int, int]], most: int) -> list[Letter]:
+        """The first letters of ``items`` that an operator has because of a unique value.
 
-        Those, too, that were only locked at first.
+        An item is named by origin and seq.  Also letters of rows that were only locked at first.
         """
         ...
 

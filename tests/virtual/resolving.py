@@ -73,12 +73,12 @@ class MemoryResolving(MemoryWriting, MemoryMending):
             lambda each: each.state == "replay" and each.number > after, most
         )
 
-    async def beside(self, items: Collection[tuple[int, int]]) -> list[Letter]:
+    async def beside(self, items: Collection[tuple[int, int]], most: int) -> list[Letter]:
         def wanted(each: Parked) -> bool:
             item = each.origin, each.item.seq
             return each.state == "open" and each.code in (0, DUPLICATE) and item in items
 
-        return await self._letters(wanted, 500)
+        return await self._letters(wanted, most)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
         return await self._letters(lambda each: each.is_parked and each.number > after, most)

@@ -62,7 +62,7 @@ class Store:
     def prepare(self, segments, tables) -> object:
         return object()
 
-    async def beside(self, items) -> list[Letter]:
+    async def beside(self, items, most) -> list[Letter]:
         return []
 
     async def to_replay(self, most, after) -> list[Letter]:
