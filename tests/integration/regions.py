@@ -18,6 +18,8 @@ from meshnode.topology import (
     Topology,
 )
 
+HOUR_US = 3_600_000_000
+
 
 def address(server) -> MysqlAddress:
     return MysqlAddress(host=server.host, port=server.port)

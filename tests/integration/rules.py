@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import pytest
+from steps import converged, run
 
+from meshnode.mysql.applying import fence
+from meshnode.mysql.schema import TriggerRole, trigger_name
 from tests.sim import gate
 from tests.sim.mutants import MUTANTS
 
@@ -28,3 +31,32 @@ def switched(rule: str, mutant: str) -> Iterator[None]:
 async def values(mesh, key: int = 1) -> list[str | None]:
     """What each region has in column ``v`` of a row of ``app.t``; ``None`` where it has no row."""
     return [await sql.value("SELECT v FROM app.t WHERE id = %s", (key,)) for sql in mesh.sql]
+
+
+async def ends(mesh, rule: str, well: list[str], wrong: list[str | None]) -> None:
+    """On: the same rows everywhere, with ``well`` in column ``v``.  Off: ``wrong`` at key 1."""
+    if rule == "on":
+        assert [row[1] for row in await converged(mesh)] == well
+    else:
+        await mesh.settle()
+        assert await values(mesh) == wrong
+
+
+async def drop_triggers(sql, *roles: TriggerRole) -> None:
+    """Let clients write past the triggers of ``app.t``."""
+    await run(sql, *(f"DROP TRIGGER app.{trigger_name(role, 'app', 't')}" for role in roles))
+
+
+async def insert_stamped(sql, value: str, ts: int, origin: int) -> None:
+    """Insert key 1 of ``app.t`` with a stamp, where no trigger overwrites it."""
+    await sql.execute(
+        f"INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin) VALUES (1, '{value}', {ts}, {origin})"
+    )
+
+
+async def unfenced(session, first) -> bool:
+    """``fence`` that takes the row of ``applied`` from wherever and whoever it is."""
+    ((seq, epoch),) = await session.query(
+        f"SELECT seq, epoch FROM meshnode.applied WHERE origin = {first.origin} FOR UPDATE"
+    )
+    return await fence(session, first._replace(seq=seq, epoch=epoch))

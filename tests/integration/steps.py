@@ -181,6 +181,11 @@ def applying(mesh: Mesh, at: int, peer: int):
     return applier(mesh, at, peer).loop.session
 
 
+def has_rows(works, *_: object) -> bool:
+    """Of the arguments of ``lock``: whether any row is to be locked, so that it is no heartbeat."""
+    return any(work.incoming for work in works)
+
+
 class Paused:
     """A method that stops after its first call that ``picks``, until it is let go.
 
@@ -220,6 +225,15 @@ class Paused:
             delattr(self.owner, self.method)
         else:
             setattr(self.owner, self.method, self._own)
+
+
+async def insert_and_delete_apart(mesh: Mesh) -> None:
+    """The second region will get an insert of key 1 from the first, its delete from the third."""
+    one, _, three = mesh.sql
+    mesh.cut((0, 1), (2, 1))
+    await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
+    await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
+    await three.execute("DELETE FROM app.t WHERE id = 1")
 
 
 async def lock_wait(sql: Control, held: int = 0) -> None:

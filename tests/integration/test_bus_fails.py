@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import stream_carrier
 from mesh import NAMES, Mesh
-from steps import Paused, actor, applier, converged, running, sees, until
+from steps import Paused, actor, applier, converged, has_rows, running, sees, until
 
 from meshnode.actors import origin
 from meshnode.buses import make_bus
@@ -33,9 +33,7 @@ async def test_a_bus_that_fails_does_not_end_the_batch_being_applied(servers, tm
                 raise Retry("the disk is away")
             return await original(position, size)
 
-        async with Paused(
-            taker.session, "lock", lambda works, *_: bool(works[0].incoming)
-        ) as pause:
+        async with Paused(taker.session, "lock", has_rows) as pause:
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'in flight')")
             await pause.reached()
             reader.read = read

@@ -6,11 +6,14 @@ else act there, and let it go on.
 
 import contextlib
 
+from regions import HOUR_US
 from steps import (
     Paused,
     actor,
     applying,
     converged,
+    has_rows,
+    insert_and_delete_apart,
     lock_wait,
     records,
     run,
@@ -24,7 +27,6 @@ from steps import (
 from meshnode.errors import Retry
 from meshnode.mysql.schema import TriggerRole, tombstone_table, trigger_name
 
-HOUR_US = 3_600_000_000
 NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 TOMBSTONES = tombstone_table("app", "t")
 
@@ -158,18 +160,11 @@ async def test_an_insert_and_a_delete_of_two_streams_on_a_new_key(servers, tmp_p
     async with running(servers, tmp_path, regions=3) as mesh:
         one, two, three = mesh.sql
         await mesh.settle()
-        # The second region will get the insert from the first and the delete from the third.
-        mesh.cut((0, 1), (2, 1))
-        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
-        await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
-        await three.execute("DELETE FROM app.t WHERE id = 1")
-
-        def plans(works, *_: object) -> bool:
-            return any(work.incoming for work in works)
+        await insert_and_delete_apart(mesh)
 
         async with (
-            Paused(applying(mesh, 1, 0), "lock", plans) as insert,
-            Paused(applying(mesh, 1, 2), "lock", plans) as delete,
+            Paused(applying(mesh, 1, 0), "lock", has_rows) as insert,
+            Paused(applying(mesh, 1, 2), "lock", has_rows) as delete,
         ):
             mesh.cut()
             await insert.reached()
@@ -190,9 +185,7 @@ async def test_a_client_between_the_look_and_the_write_of_an_applier(servers, tm
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await mesh.settle()
-        async with Paused(
-            applying(mesh, 1, 0), "lock", lambda works, *_: bool(works[0].incoming)
-        ) as pause:
+        async with Paused(applying(mesh, 1, 0), "lock", has_rows) as pause:
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
             await pause.reached()
             await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'client')")
@@ -209,15 +202,9 @@ async def test_a_row_that_comes_in_below_a_tombstone_being_written(servers, tmp_
     Needed: the look at rows after the tombstones.  Without it the older row stays.
     """
     async with running(servers, tmp_path, regions=3) as mesh:
-        one, _, three = mesh.sql
         await mesh.settle()
-        mesh.cut((0, 1), (2, 1))
-        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
-        await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
-        await three.execute("DELETE FROM app.t WHERE id = 1")
-        async with Paused(
-            applying(mesh, 1, 2), "lock", lambda works, *_: bool(works[0].incoming)
-        ) as delete:
+        await insert_and_delete_apart(mesh)
+        async with Paused(applying(mesh, 1, 2), "lock", has_rows) as delete:
             mesh.cut((0, 1))
             await delete.reached()
             mesh.cut()

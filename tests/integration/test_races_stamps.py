@@ -8,6 +8,7 @@ same in both regions afterwards.
 import asyncio
 
 import pytest
+from regions import HOUR_US
 from steps import (
     PLAIN,
     converged,
@@ -24,7 +25,6 @@ from steps import (
 from meshnode import limits
 from meshnode.mysql.schema import TriggerRole, tombstone_table, trigger_name
 
-HOUR_US = 3_600_000_000
 NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 TOMBSTONES = tombstone_table("app", "t")
 

@@ -10,12 +10,13 @@ import json
 from collections.abc import AsyncIterator
 
 from mesh import NAMES
-from rules import both
+from rules import both, unfenced
 from steps import (
     Paused,
     applying,
     converged,
     gardening,
+    has_rows,
     running,
     sees,
     tombstone,
@@ -33,10 +34,6 @@ from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.rowvalues import row_values
 from meshnode.node import Node
 from meshnode.store.values import Unable
-
-
-def has_rows(works, *_: object) -> bool:
-    return any(work.incoming for work in works)
 
 
 @both
@@ -91,12 +88,6 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
     other process connects just after.
     """
 
-    async def whatever_stands_there(session, first) -> bool:
-        ((seq, epoch),) = await session.query(
-            f"SELECT seq, epoch FROM meshnode.applied WHERE origin = {first.origin} FOR UPDATE"
-        )
-        return await fence(session, first._replace(seq=seq, epoch=epoch))
-
     async def killing_nobody(session) -> None:
         pass
 
@@ -106,7 +97,6 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
     def of_the_zombie(loop, batch) -> bool:
         return loop is zombie.loop and any(each.rows for each in batch)
 
-    fence = applier_session.fence
     # The server must not end the session that stands still, however slow this machine is.
     patient = session._PINNED.replace("wait_timeout = 30", "wait_timeout = 300", 1)
     monkeypatch.setattr(session, "_PINNED", patient)
@@ -136,7 +126,7 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
 
             await until(forgotten, "tombstones that are stable")
             if rule == "off":
-                monkeypatch.setattr(applier_session, "fence", whatever_stands_there)
+                monkeypatch.setattr(applier_session, "fence", unfenced)
                 # It dies again after that: the delete, which it has read too, stays undone.
                 monkeypatch.setattr(zombie.loop, "_done", dies)
             pause.go()

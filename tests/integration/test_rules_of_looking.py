@@ -6,11 +6,13 @@ Two transactions meet on one key, in the one moment in which neither can have se
 import asyncio
 
 from regions import write_past_triggers
-from rules import both, values
+from rules import both, ends, values
 from steps import (
     Paused,
     applying,
     converged,
+    has_rows,
+    insert_and_delete_apart,
     lock_wait,
     records,
     running,
@@ -30,8 +32,23 @@ def nothing(*_: object) -> None:
     """A look that is left out."""
 
 
-def has_rows(works, *_: object) -> bool:
-    return any(work.incoming for work in works)
+async def a_client_comes_by(mesh, pause: Paused) -> None:
+    """While an insert of region one stands still in two, a client inserts and deletes the key."""
+    one, two = mesh.sql
+    async with pause:
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'one')")
+        await pause.reached()
+        await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'client')")
+        await two.execute("DELETE FROM app.t WHERE id = 1")
+        pause.go()
+        await mesh.settle()
+
+
+async def row_is_gone(mesh, rule: str, wrong: list[str | None]) -> None:
+    """On: everywhere.  Off: ``wrong`` is there, and in region two beside a newer tombstone."""
+    await ends(mesh, rule, [], wrong)
+    if rule == "off":
+        assert await tombstone(mesh.sql[1], 1) > await stamp(mesh.sql[1], 1)
 
 
 @both
@@ -71,20 +88,9 @@ async def test_the_look_at_tombstones_after_upserts(servers, tmp_path, monkeypat
     if rule == "off":
         monkeypatch.setattr(look, "beside_upsert", nothing)
     async with running(servers, tmp_path) as mesh:
-        one, two = mesh.sql
         await mesh.settle()
-        async with Paused(applying(mesh, 1, 0), "lock", has_rows) as pause:
-            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'one')")
-            await pause.reached()
-            await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'client')")
-            await two.execute("DELETE FROM app.t WHERE id = 1")
-            pause.go()
-            await mesh.settle()
-        if rule == "on":
-            assert await converged(mesh) == []
-        else:
-            assert await values(mesh) == [None, "one"]
-            assert await tombstone(two, 1) > await stamp(two, 1)
+        await a_client_comes_by(mesh, Paused(applying(mesh, 1, 0), "lock", has_rows))
+        await row_is_gone(mesh, rule, [None, "one"])
 
 
 @both
@@ -121,12 +127,8 @@ async def test_the_look_at_rows_after_tombstones(servers, tmp_path, monkeypatch,
     if rule == "off":
         monkeypatch.setattr(look, "beside_removal", nothing)
     async with running(servers, tmp_path, regions=3) as mesh:
-        one, two, three = mesh.sql
         await mesh.settle()
-        mesh.cut((0, 1), (2, 1))
-        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
-        await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
-        await three.execute("DELETE FROM app.t WHERE id = 1")
+        await insert_and_delete_apart(mesh)
         async with Paused(applying(mesh, 1, 2), "lock", has_rows) as delete:
             mesh.cut((0, 1))
             await delete.reached()
@@ -134,11 +136,7 @@ async def test_the_look_at_rows_after_tombstones(servers, tmp_path, monkeypatch,
             await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "i")
             delete.go()
             await mesh.settle()
-        if rule == "on":
-            assert await converged(mesh) == []
-        else:
-            assert await values(mesh) == [None, "i", None]
-            assert await tombstone(two, 1) > await stamp(two, 1)
+        await row_is_gone(mesh, rule, [None, "i", None])
 
 
 @both
@@ -147,12 +145,8 @@ async def test_looks_are_locking_reads(servers, tmp_path, monkeypatch, rule) -> 
     if rule == "off":
         monkeypatch.setattr(applying_statements, "FOR_SHARE_NOWAIT", "")
     async with running(servers, tmp_path, regions=3) as mesh:
-        one, two, three = mesh.sql
         await mesh.settle()
-        mesh.cut((0, 1), (2, 1))
-        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'i')")
-        await sees(mesh, 2, "SELECT COUNT(*) FROM app.t", 1)
-        await three.execute("DELETE FROM app.t WHERE id = 1")
+        await insert_and_delete_apart(mesh)
         insert, delete = applying(mesh, 1, 0), applying(mesh, 1, 2)
         async with (
             Paused(insert, "lock", has_rows) as insert_locked,
@@ -170,11 +164,7 @@ async def test_looks_are_locking_reads(servers, tmp_path, monkeypatch, rule) -> 
             for step in (inserted, deleted):
                 step.go()
             await mesh.settle()
-        if rule == "on":
-            assert await converged(mesh) == []
-        else:
-            assert await values(mesh) == [None, "i", None]
-            assert await tombstone(two, 1) > await stamp(two, 1)
+        await row_is_gone(mesh, rule, [None, "i", None])
 
 
 class Between:
@@ -205,20 +195,9 @@ async def test_write_first_then_look(servers, tmp_path, monkeypatch, rule) -> No
     monkeypatch.setattr(statements, "write", looking_first)
     monkeypatch.setattr(statements, "look", looking_after)
     async with running(servers, tmp_path) as mesh:
-        one, two = mesh.sql
         await mesh.settle()
-        async with Paused(between, "here") as pause:
-            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'one')")
-            await pause.reached()
-            await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'client')")
-            await two.execute("DELETE FROM app.t WHERE id = 1")
-            pause.go()
-            await mesh.settle()
-        if rule == "on":
-            assert await converged(mesh) == []
-        else:
-            assert await values(mesh) == [None, "one"]
-            assert await tombstone(two, 1) > await stamp(two, 1)
+        await a_client_comes_by(mesh, Paused(between, "here"))
+        await row_is_gone(mesh, rule, [None, "one"])
 
 
 @both

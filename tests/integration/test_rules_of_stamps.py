@@ -4,6 +4,7 @@ With the rule on a script ends as it should.  With it off (``rule == "off"``, a
 patch that takes nothing else away) the same script must end wrong, and the test says how.
 """
 
+from regions import HOUR_US
 from rules import both
 from steps import converged, run, running, sees, stamp, tombstone, topic, waits
 
@@ -12,7 +13,6 @@ from meshnode.mysql import schema
 from meshnode.mysql.lookup import Lookup
 from meshnode.mysql.schema import tombstone_table
 
-HOUR_US = 3_600_000_000
 NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 TOMBSTONES = tombstone_table("app", "t")
 

@@ -3,7 +3,7 @@
 import json
 
 from regions import now_us, write_past_triggers
-from rules import both, switched, values
+from rules import both, ends, switched, unfenced, values
 from steps import (
     Paused,
     converged,
@@ -80,24 +80,12 @@ async def test_the_origin_column_does_not_say_what_is_local(
         await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'two')")
         await mesh.settle()
         await write_past_triggers(one, "UPDATE app.t SET v = 'one' WHERE id = 1")
-        if rule == "on":
-            assert [row[1] for row in await converged(mesh)] == ["one"]
-        else:
-            await mesh.settle()
-            assert await values(mesh) == ["one", "two"]
+        await ends(mesh, rule, ["one"], ["one", "two"])
 
 
 @both
 async def test_an_item_is_applied_once(servers, tmp_path, monkeypatch, rule) -> None:
     """Off: a topic that is read again brings a row back whose tombstone everybody has forgotten."""
-
-    async def whatever_stands_there(session, first) -> bool:
-        ((seq,),) = await session.query(
-            f"SELECT seq FROM meshnode.applied WHERE origin = {first.origin} FOR UPDATE"
-        )
-        return await fence(session, first._replace(seq=seq))
-
-    fence = applier_session.fence
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'gone'), (2, 'stays')")
@@ -108,7 +96,7 @@ async def test_an_item_is_applied_once(servers, tmp_path, monkeypatch, rule) -> 
         await mesh.stop(1)
         await two.execute("UPDATE meshnode.applied SET position = X''")
         if rule == "off":
-            monkeypatch.setattr(applier_session, "fence", whatever_stands_there)
+            monkeypatch.setattr(applier_session, "fence", unfenced)
         with switched(rule, "no dedup"):
             mesh.start(1)
             await one.execute("INSERT INTO app.t (id, v) VALUES (3, 'later')")
@@ -133,11 +121,7 @@ async def forgotten_too_early(servers, tmp_path, rule: str, mutant: str) -> None
                 await garden()
         assert (await tombstone(one, 1) is None) is (rule == "off")
         mesh.cut()
-        if rule == "on":
-            assert await converged(mesh) == []
-        else:
-            await mesh.settle()
-            assert await values(mesh) == ["older", None]
+        await ends(mesh, rule, [], ["older", None])
 
 
 @both
@@ -196,11 +180,7 @@ async def test_tombstones_wait_for_the_own_stream(servers, tmp_path, rule) -> No
                 async with gardening(mesh, 0) as garden:
                     await garden()
             assert (await tombstone(one, 1) is None) is (rule == "off")
-        if rule == "on":
-            assert [row[1] for row in await converged(mesh)] == ["x"]
-        else:
-            await mesh.settle()
-            assert await values(mesh) == ["x", None]
+        await ends(mesh, rule, ["x"], ["x", None])
 
 
 @both

@@ -1,11 +1,10 @@
 """``lab wait`` and ``status`` after a clock that ran ahead was put right."""
 
+from regions import HOUR_US
 from steps import PLAIN, running, until
 
 from meshnode.lab.rounds import wait
 from meshnode.ops.status import look
-
-HOUR_US = 3_600_000_000
 
 
 async def test_a_beat_from_the_future_does_not_stand_for_those_that_follow(
