@@ -80,6 +80,13 @@ class LateTombstone:
     key: bytes
     stamp: Stamp
 
+    def takes(self, row: Stamp, own: int) -> bool:
+        """Whether ``row``, that of its key in region ``own``, goes with the delete.
+
+        One of the own origin, or without a stamp, was written by a client since: it is lifted.
+        """
+        return row < self.stamp and row.origin not in (own, 0)
+
 
 @dataclass(slots=True, eq=False)
 class Examined:

@@ -328,12 +328,10 @@ class MendingStatements:
             lookup = self.lookup(table)
             rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
             below = [
-                (at, row)
-                for at, row in rows.items()
-                if row < group[at].stamp and row.origin not in (self.own, 0)
+                (group[at], row) for at, row in rows.items() if group[at].takes(row, self.own)
             ]
             if below:
-                await self._remove(table, [(group[at], row) for at, row in below])
+                await self._remove(table, below)
 
     async def _require_buried(self, table: Table) -> None:
         """Halt while the tombstone table does not have the key that ``table`` has."""

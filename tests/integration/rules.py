@@ -54,6 +54,13 @@ async def insert_stamped(sql, value: str, ts: int, origin: int) -> None:
     )
 
 
+class Between:
+    """A moment inside a method that a test waits for."""
+
+    async def here(self) -> None:
+        """Nothing; a test stops here."""
+
+
 async def unfenced(session, first) -> bool:
     """``fence`` that takes the row of ``applied`` from wherever and whoever it is."""
     ((seq, epoch),) = await session.query(

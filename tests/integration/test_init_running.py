@@ -11,7 +11,6 @@ from regions import now_us
 from steps import gardening, lock_wait, until
 
 from meshnode.lab.servers import Server
-from meshnode.mysql import schema
 from meshnode.ops.doctor import examine, refusals
 
 
@@ -144,48 +143,6 @@ async def test_a_row_stamped_while_the_activation_waits_is_compared(servers, tmp
         assert (await init).lifted == {"app.u": 1}
         await mesh.settle()
         assert [row[:2] for row in await mesh.same("app.u")] == [(1, 1)]
-
-
-async def test_what_was_stamped_before_a_clock_stepped_back_is_compared(servers, tmp_path) -> None:
-    """Rows and a tombstone of before the activation, stamped later than it: no stream has them.
-
-    Row 3 was deleted, and inserted again below its tombstone.
-    """
-    pair = await servers(2)
-    async with mesh_of(pair, tmp_path) as mesh:
-        ahead = now_us() + 3600 * 1_000_000
-        await mesh.everywhere(
-            "CREATE DATABASE app",
-            # The columns as init adds them: nothing stamps what is written yet.
-            "CREATE TABLE app.t (id INT PRIMARY KEY, v INT,"
-            " _mesh_ts BIGINT UNSIGNED NOT NULL DEFAULT 0 INVISIBLE,"
-            " _mesh_origin TINYINT UNSIGNED NOT NULL DEFAULT 0 INVISIBLE)",
-            "INSERT INTO app.t VALUES (1, 1), (3, 3)",
-        )
-        await mesh.sql[0].execute(
-            "INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin) VALUES (2, 2, %s, 1)", (ahead,)
-        )
-        written: list[str] = []
-
-        def write_once(line: str) -> None:
-            # Those of region one stand by now; its stream has not begun.
-            if not written and line.startswith("two: ") and "TRIGGER" in line:
-                written.append(line)
-                with pair[0].connect() as connection:
-                    cursor = connection.cursor()
-                    cursor.execute("DELETE FROM app.t WHERE id <> 2")
-                    tombstones = schema.tombstone_table("app", "t")
-                    cursor.execute(f"UPDATE {tombstones} SET _mesh_ts = {ahead}")
-                    cursor.execute("INSERT INTO app.t VALUES (3, 30)")
-
-        assert (await mesh.init(report=write_once)).lifted == {"app.t": 3}
-        mesh.start()
-        await mesh.settle()
-        assert [row[:2] for row in await mesh.same("app.t")] == [(2, 2), (3, 30)]
-        # What comes from now on is the streams' again.
-        since = await mesh.sql[0].value("SELECT since_us FROM meshnode.tables")
-        assert since == ahead
-        assert (await mesh.init()).statements == []
 
 
 async def test_a_seed_overrules_and_fills(servers, tmp_path) -> None:

@@ -6,7 +6,6 @@ else act there, and let it go on.
 
 import contextlib
 
-from regions import HOUR_US
 from steps import (
     Paused,
     actor,
@@ -19,7 +18,6 @@ from steps import (
     run,
     running,
     sees,
-    stamp,
     tombstone,
     until,
 )
@@ -212,33 +210,6 @@ async def test_a_row_that_comes_in_below_a_tombstone_being_written(servers, tmp_
             delete.go()
             assert await converged(mesh) == []
         assert mesh.count("replans") >= 1
-
-
-async def test_the_tailer_looks_at_tombstones_under_a_lock(servers, tmp_path) -> None:
-    """An insert is committed while an applier has a newer tombstone written, not committed.
-
-    Needed: the locking read of 2.1.  A plain read sees no tombstone, publishes the
-    insert below it, and the peers drop a row that stays here.
-    """
-    async with running(servers, tmp_path) as mesh:
-        one, two = mesh.sql
-        future = await two.value(NOW) + HOUR_US
-        await two.execute("INSERT INTO app.t (id, v) VALUES (3, 'x')")
-        await mesh.settle()
-        async with Paused(
-            applying(mesh, 0, 1), "look", lambda plan, *_: bool(plan.removals)
-        ) as pause:
-            await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {future}, 2)")
-            await pause.reached()
-            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'here')")
-            await one.execute("INSERT INTO app.t (id, v) VALUES (2, 'other')")
-            await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 2", "other")
-            assert await two.value("SELECT COUNT(*) FROM app.t WHERE id = 1") == 0
-            pause.go()
-            await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "here")
-        rows = await converged(mesh)
-        assert [row[:2] for row in rows] == [(1, "here"), (2, "other"), (3, "x")]
-        assert await stamp(one, 1) == (future + 1, 1)
 
 
 async def test_a_row_written_again_before_its_lift_is_recorded(servers, tmp_path) -> None:

@@ -10,13 +10,15 @@ import json
 from collections.abc import AsyncIterator
 
 from mesh import NAMES
-from rules import both, unfenced
+from rules import both, ends, unfenced, values
 from steps import (
     Paused,
     applying,
     converged,
     gardening,
     has_rows,
+    records,
+    run,
     running,
     sees,
     tombstone,
@@ -26,14 +28,18 @@ from steps import (
 from meshnode.actors import parking
 from meshnode.actors.applier import Applier
 from meshnode.actors.apply_loop import ApplyLoop
+from meshnode.actors.straight import StraightWay
 from meshnode.core.plan import Form
-from meshnode.errors import Fenced
+from meshnode.errors import Fenced, Retry
 from meshnode.mysql import applier_session, session
 from meshnode.mysql.applying import ApplyingStatements
 from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.rowvalues import row_values
+from meshnode.mysql.schema import tombstone_table
 from meshnode.node import Node
 from meshnode.store.values import Unable
+
+TOMBSTONES = tombstone_table("app", "t")
 
 
 @both
@@ -139,6 +145,71 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
                 assert await one.value("SELECT COUNT(*) FROM app.t") == 0
                 running_zombie.cancel()
                 await asyncio.wait([running_zombie])
+
+
+@both
+async def test_the_fence_asks_for_the_number(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: a COMMIT that came through, and answered with an error, is done again.
+
+    A client has deleted the row meanwhile, and its tombstone is forgotten.
+    """
+
+    async def the_long_way(*_) -> bool:
+        return False
+
+    async def by_epoch(session, first) -> bool:
+        ((seq,),) = await session.query(
+            f"SELECT seq FROM meshnode.applied WHERE origin = {first.origin} FOR UPDATE"
+        )
+        return await fence(session, first._replace(seq=seq))
+
+    async def answering_wrong(self, tally) -> None:
+        await commit(self, tally)
+        if self.region.id == 2 and tally.counts["applied_rows"] and not answered:
+            await run(two, "DELETE FROM app.t WHERE id = 1", f"DELETE FROM {TOMBSTONES}")
+            answered.append(True)
+            raise Retry("the server says that it failed")
+
+    fence, commit = applier_session.fence, ApplyLoop._commit
+    answered: list[bool] = []
+    if rule == "off":
+        monkeypatch.setattr(applier_session, "fence", by_epoch)
+    monkeypatch.setattr(StraightWay, "take", the_long_way)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await mesh.settle()
+        monkeypatch.setattr(ApplyLoop, "_commit", answering_wrong)
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
+        await until(lambda: answered, "a COMMIT")
+        await ends(mesh, rule, [], [None, "x"])
+
+
+@both
+async def test_what_cannot_stand_is_undone_as_a_whole(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: what the first try took away is not found again by the next, which owes its record."""
+
+    async def left_standing(self, name: str) -> None:
+        pass
+
+    if rule == "off":
+        monkeypatch.setattr(applier_session.ApplierSession, "back_to", left_standing)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t VALUES (1, 'base', 1)")
+        await mesh.settle()
+        await two.execute("ALTER TABLE app.t ADD CONSTRAINT small CHECK (n < 100)")
+        mesh.isolate(0)
+        await two.execute("UPDATE app.t SET v = 'lost' WHERE id = 1")
+        async with one.transaction():
+            await run(
+                one, "DELETE FROM app.t WHERE id = 1", "INSERT INTO app.t VALUES (2, 'big', 200)"
+            )
+        mesh.cut()
+        await sees(mesh, 1, "SELECT COUNT(*) FROM meshnode.dead_letter", 1)
+        await mesh.settle()
+        assert await values(mesh) == [None, None]
+        _, found = await records(mesh, {"id": 1})
+        assert [each.image["v"] for each in found] == (["lost"] if rule == "on" else [])
 
 
 @both

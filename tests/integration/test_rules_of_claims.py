@@ -9,15 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
-from mesh import NAMES, Mesh
+from late_frames import INSERT, TOMBSTONES, OnTheWire, all_judged, append, heart, judged_otherwise
+from mesh import Mesh
 from rules import both, switched, values
 from steps import Paused, converged, run, running, sees, topic, waits
 from test_huge import COUNT, PARTS, RECURSION, ROWS, TABLE, fill, holds_a_part, watched
 
+from meshnode.actors import origin, publisher, takeover
 from meshnode.actors.intake import Intake
 from meshnode.core.wire import VERSION, Claim, Frame, Record, encode
+from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.schema import tombstone_table
-from meshnode.node import Node
 
 
 @dataclass
@@ -63,16 +65,6 @@ async def ghost_of(servers, tmp_path) -> AsyncIterator[Ghost]:
         yield Ghost(mesh, frame, epoch, found[-1].items[-1].seq)
 
 
-async def append(mesh: Mesh, *records: Record) -> None:
-    """Append to the topic of the first region, whose node is stopped."""
-    node = Node(mesh.topology, None, NAMES[0])
-    writer = node.bus.writer(NAMES[0])
-    await writer.open(10.0)
-    await writer.append_many([encode(record) for record in records])
-    await writer.close()
-    await node.bus.close()
-
-
 @both
 async def test_frames_below_the_highest_claim_are_void(servers, tmp_path, rule) -> None:
     async with ghost_of(servers, tmp_path) as ghost:
@@ -94,6 +86,44 @@ async def test_the_highest_claim_counts(servers, tmp_path, rule) -> None:
             mesh.start(0)
             await mesh.settle()
             assert await values(mesh) == [None, None if rule == "on" else "ghost"]
+
+
+@both
+async def test_each_process_claims_the_stream(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: all records have the first epoch, and what a dead process had on the wire counts."""
+    read_own_end = origin.read_own_end
+
+    def unsigned(record: Record) -> bytes:
+        record.epoch = 1
+        return encode(record)
+
+    async def content(reader, member, sender, end):
+        ledger, position = await read_own_end(reader, member, sender, end)
+        ledger.epoch = member.epoch
+        return ledger, position
+
+    if rule == "off":
+        monkeypatch.setattr(takeover, "encode", unsigned)
+        monkeypatch.setattr(publisher, "encode", unsigned)
+        monkeypatch.setattr(origin, "read_own_end", content)
+    async with running(servers, tmp_path) as mesh:
+        one, _ = mesh.sql
+        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
+        await mesh.settle()
+        wire = OnTheWire(mesh)
+        async with Paused(heart(mesh), "beat") as silent:
+            await silent.reached()
+            await one.execute(INSERT.format(1, "x"))
+            await wire.frame()
+            await mesh.drop(0)
+        async with await mesh.session(0) as client:
+            await judged_otherwise(mesh, client)
+            mesh.start(0)
+            wire.lands_behind_claim(mesh.nodes[0][0].writer)
+            await all_judged(mesh)
+            await client.execute("COMMIT")
+        await mesh.settle()
+        assert await values(mesh, 2) == ["next", "next" if rule == "on" else None]
 
 
 @both
@@ -127,6 +157,35 @@ async def test_a_claim_voids_the_parts_before_it(servers, tmp_path, rule) -> Non
                 assert len(await converged(mesh)) == ROWS
             else:
                 await waits(mesh, 1, "applier one", "has part 0 of", "is due")
+
+
+@both
+async def test_the_position_moves_with_the_last_part(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: it moves with each part, and a transaction that was cut off is never told again."""
+    emit = Assembler._emit
+
+    def with_each_part(self, tx, last=False) -> None:
+        emit(self, tx, last)
+        if not last:
+            tx.passed = [self._gtid]
+
+    if rule == "off":
+        monkeypatch.setattr(Assembler, "_emit", with_each_part)
+    async with running(servers, tmp_path, TABLE, limits=PARTS) as mesh:
+        one, two = mesh.sql
+        await run(one, RECURSION)
+        await mesh.settle()
+        async with Paused(mesh.nodes[0][0].writer, "append", holds_a_part(mesh)) as pause:
+            await one.execute(fill())
+            await pause.reached()
+            await mesh.drop(0)
+        mesh.start(0)
+        if rule == "on":
+            await sees(mesh, 1, COUNT, ROWS, 60)
+            assert len(await converged(mesh)) == ROWS
+        else:
+            await mesh.settle()
+            assert await two.value(COUNT) == 0
 
 
 @both

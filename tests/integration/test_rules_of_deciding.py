@@ -4,11 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mesh import NAMES
-from regions import now_us
+from regions import HOUR_US, now_us
 from rules import both, drop_triggers, ends, insert_stamped, switched, values
-from steps import converged, records, run, running, tombstone, until
+from steps import Paused, converged, records, run, running, sees, tombstone, until
 
-from meshnode.mysql.schema import TriggerRole
+from meshnode.core.stamp import Stamp
+from meshnode.mysql.applying import ApplyingStatements
+from meshnode.mysql.mender_session import MenderSession
+from meshnode.mysql.schema import TriggerRole, tombstone_table
+
+TOMBSTONES = tombstone_table("app", "t")
 
 
 @asynccontextmanager
@@ -131,3 +136,54 @@ async def test_deletes_come_before_writes(servers, tmp_path, rule) -> None:
             else:
                 await mesh.settle()
                 assert await two.value("SELECT COUNT(*) FROM meshnode.dead_letter") == 2
+
+
+@both
+async def test_a_tombstone_never_falls(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: an older delete lowers it, and an older row comes in above that."""
+    write = ApplyingStatements.write
+
+    async def lowering(self, plan) -> None:
+        # What guards the statement, too: it raises only.
+        for at in plan.tombstones:
+            before = plan.before.get(at)
+            if before is not None and before.tomb is not None:
+                plan.before[at] = before._replace(tomb=Stamp(1, 0))
+        await write(self, plan)
+
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'base')")
+        await mesh.settle()
+        mesh.isolate(0)
+        await one.execute("DELETE FROM app.t WHERE id = 1")
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'again')")
+        await two.execute("DELETE FROM app.t WHERE id = 1")
+        if rule == "off":
+            monkeypatch.setattr(ApplyingStatements, "write", lowering)
+        with switched(rule, "tombstones fall"):
+            mesh.cut()
+            await ends(mesh, rule, [], [None, "again"])
+
+
+@both
+async def test_a_delete_that_is_outlived_takes_no_row(servers, tmp_path, rule) -> None:
+    """Off: a client's row that waits to be lifted over a tombstone goes with an older delete."""
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await mesh.settle()
+        mesh.isolate(1)
+        await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {now_us() + HOUR_US}, 2)")
+        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 2) as pause:
+            await pause.reached()
+            await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'waits')")
+            async with one.transaction():
+                await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'came')")
+                await one.execute("DELETE FROM app.t WHERE id = 1")
+            await one.execute("INSERT INTO app.t (id, v) VALUES (2, 'other')")
+            with switched(rule, "a delete takes a row that waits for its lift"):
+                mesh.cut((1, 0))
+                await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 2", "other")
+            mesh.cut()
+            pause.go()
+            await ends(mesh, rule, ["waits", "other"], [None, None])

@@ -5,8 +5,8 @@ Two transactions meet on one key, in the one moment in which neither can have se
 
 import asyncio
 
-from regions import write_past_triggers
-from rules import both, ends, values
+from regions import HOUR_US, now_us, write_past_triggers
+from rules import Between, both, drop_triggers, ends, values
 from steps import (
     Paused,
     applying,
@@ -23,9 +23,14 @@ from steps import (
 )
 
 from meshnode.core import look
+from meshnode.core.lifting import Judge
 from meshnode.mysql import applying as applying_statements
 from meshnode.mysql import mending
+from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.mending import MendingStatements
+from meshnode.mysql.schema import TriggerRole, tombstone_table
+
+TOMBSTONES = tombstone_table("app", "t")
 
 
 def nothing(*_: object) -> None:
@@ -167,11 +172,59 @@ async def test_looks_are_locking_reads(servers, tmp_path, monkeypatch, rule) -> 
         await row_is_gone(mesh, rule, [None, "i", None])
 
 
-class Between:
-    """A moment inside a method that a test waits for."""
+@both
+async def test_the_tailer_looks_at_tombstones_under_a_lock(
+    servers, tmp_path, monkeypatch, rule
+) -> None:
+    """An insert is committed while an applier has a newer tombstone written, not committed.
 
-    async def here(self) -> None:
-        """Nothing; a test stops here."""
+    Off: a plain read sees no tombstone.  The insert is published below it, and the peers drop a
+    row that stays here.
+    """
+    if rule == "off":
+        monkeypatch.setattr(mending, "FOR_SHARE_NOWAIT", "")
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        future = now_us() + HOUR_US
+        await mesh.settle()
+        async with Paused(applying(mesh, 0, 1), "look", lambda plan: bool(plan.removals)) as pause:
+            await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {future}, 2)")
+            await pause.reached()
+            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'here')")
+            await one.execute("INSERT INTO app.t (id, v) VALUES (2, 'other')")
+            await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 2", "other")
+            assert await values(mesh) == ["here", None]
+            pause.go()
+            if rule == "on":
+                await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "here")
+                assert await stamp(one, 1) == (future + 1, 1)
+        await ends(mesh, rule, ["here", "other"], ["here", None])
+
+
+@both
+async def test_only_the_row_that_was_judged_is_lifted(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: whatever stands there.  A row of another region goes round as if it were an own one."""
+    judge = Judge.judge
+
+    def of_any_row(self, lift, *found):
+        kept, lift.seen = lift.seen, None
+        verdict = judge(self, lift, *found)
+        lift.seen = kept
+        return verdict
+
+    if rule == "off":
+        monkeypatch.setattr(Judge, "judge", of_any_row)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await drop_triggers(one, TriggerRole.BEFORE_INSERT)
+        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 1) as pause:
+            await pause.reached()
+            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'unstamped')")
+            await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'two')")
+            await sees(mesh, 0, "SELECT v FROM app.t WHERE id = 1", "two")
+            pause.go()
+            assert [row[1] for row in await converged(mesh)] == ["two"]
+        assert (await stamp(one, 1))[1] == (2 if rule == "on" else 1)
 
 
 @both

@@ -1,9 +1,10 @@
 """The rules of what is published, and what is lifted first: each with the rule on, and off."""
 
-from regions import HOUR_US, now_us
+from regions import HOUR_US, now_us, write_past_triggers
 from rules import both, drop_triggers, ends, insert_stamped, switched, values
-from steps import converged, run, running, sees, stamp, tombstone, until, waits
+from steps import Paused, converged, records, run, running, sees, stamp, tombstone, until, waits
 
+from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.mending import MendingStatements
 from meshnode.mysql.schema import TriggerRole, tombstone_table
 
@@ -99,20 +100,34 @@ async def test_nothing_is_published_below_the_promise(servers, tmp_path, rule) -
             assert late is (rule == "off")
 
 
-@both
-async def test_a_lift_regards_the_promise(servers, tmp_path, rule) -> None:
+async def a_row_below_the_promise(servers, tmp_path, rule: str, mutant: str) -> None:
     """Off: the lifted row is below the promise again, and lifted again, for ever."""
     async with running(servers, tmp_path) as mesh:
         one, _ = mesh.sql
-        await promise_an_hour(mesh)
-        with switched(rule, "lifted without regard to the promise"):
+        promised = await promise_an_hour(mesh)
+        board = mesh.nodes[0][0].board
+        with switched(rule, mutant):
+            beat = board.beat_us
+            await until(lambda: board.beat_us > beat, "a beat")
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
             if rule == "on":
                 await converged(mesh)
                 assert mesh.count("lifts") == 1
+                assert board.promised == promised
             else:
                 await until(lambda: mesh.count("lifts") > 5, "lifts of one row")
                 assert await values(mesh) == ["x", None]
+
+
+@both
+async def test_a_lift_regards_the_promise(servers, tmp_path, rule) -> None:
+    await a_row_below_the_promise(servers, tmp_path, rule, "lifted without regard to the promise")
+
+
+@both
+async def test_a_promise_never_falls(servers, tmp_path, rule) -> None:
+    """Off: the node forgets, when the clock has stepped back, what its stream has promised."""
+    await a_row_below_the_promise(servers, tmp_path, rule, "the frontier falls")
 
 
 @both
@@ -247,3 +262,24 @@ async def test_a_changed_key_is_a_delete_too(servers, tmp_path, rule) -> None:
             await mesh.settle()
             assert await values(mesh, 2) == ["x", "x"]
             assert await values(mesh, 1) == [None, None if rule == "on" else "x"]
+
+
+@both
+async def test_a_base_is_a_version_that_was_shown(servers, tmp_path, rule) -> None:
+    """Off: the peer cannot know that the writer had seen the peer's row, and records a conflict."""
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'base')")
+        await mesh.settle()
+        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 1) as pause:
+            await pause.reached()
+            # A foreign stamp: it would be lifted, but the next version is there before that.
+            await write_past_triggers(
+                one, "UPDATE app.t SET v = 'unseen', _mesh_ts = _mesh_ts + 1 WHERE id = 1"
+            )
+            await one.execute("UPDATE app.t SET v = 'next' WHERE id = 1")
+            with switched(rule, "versions never shown are named as bases"):
+                pause.go()
+                assert [row[1] for row in await converged(mesh)] == ["next"]
+        _, found = await records(mesh, {"id": 1})
+        assert [each.image["v"] for each in found] == ([] if rule == "on" else ["base"])

@@ -5,12 +5,13 @@ patch that takes nothing else away) the same script must end wrong, and the test
 """
 
 from regions import HOUR_US
-from rules import both
-from steps import converged, run, running, sees, stamp, tombstone, topic, waits
+from rules import both, ends
+from steps import Paused, converged, run, running, sees, stamp, tombstone, topic, waits
 
 from meshnode.core.wire import REMOVE, UPSERT, Frame
 from meshnode.mysql import schema
 from meshnode.mysql.lookup import Lookup
+from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.schema import tombstone_table
 
 NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
@@ -97,3 +98,33 @@ async def test_a_write_is_above_what_it_replaced(servers, tmp_path, monkeypatch,
             assert committed < (future, 2)
             assert outcomes == {1: REMOVE, 2: UPSERT}
             assert mesh.count("lifts") == lifts + 1
+
+
+@both
+async def test_a_trigger_never_lowers_a_tombstone(servers, tmp_path, monkeypatch, rule) -> None:
+    """Off: a row that waits to be lifted over a tombstone is deleted, and takes that down with it.
+
+    What is inserted then is above it here, and below what the peer has.
+    """
+    write = schema._write_tombstone
+
+    def lowering(*arguments) -> str:
+        raised = "`_mesh_ts` = GREATEST(`_mesh_ts`, _mesh_stamp)"
+        statement = write(*arguments)
+        assert raised in statement
+        return statement.replace(raised, "`_mesh_ts` = _mesh_stamp")
+
+    if rule == "off":
+        monkeypatch.setattr(schema, "_write_tombstone", lowering)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        future = await two.value(NOW) + HOUR_US
+        await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {future}, 2)")
+        await mesh.settle()
+        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 1) as pause:
+            await pause.reached()
+            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
+            await one.execute("DELETE FROM app.t WHERE id = 1")
+        await mesh.settle()
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'again')")
+        await ends(mesh, rule, ["again"], ["again", None])

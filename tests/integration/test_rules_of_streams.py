@@ -1,6 +1,8 @@
 """The rules of what is published, read and forgotten: each with the rule on, and off."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from regions import now_us, write_past_triggers
 from rules import both, ends, switched, unfenced, values
@@ -17,7 +19,10 @@ from steps import (
     waits,
 )
 
+from meshnode.actors import gardener
 from meshnode.actors.apply_loop import ApplyLoop
+from meshnode.core.frontier import gc_limit
+from meshnode.core.stamp import MAX_TS, Stamp
 from meshnode.errors import Halt
 from meshnode.mysql import applier_session
 from meshnode.mysql.applier_session import ApplierSession
@@ -164,11 +169,11 @@ async def test_tombstones_wait_for_parked_rows(servers, tmp_path, rule) -> None:
         assert await values(mesh) == [None, None if rule == "on" else "big"]
 
 
-@both
-async def test_tombstones_wait_for_the_own_stream(servers, tmp_path, rule) -> None:
+async def forgotten_by_all_others(servers, tmp_path, rule: str, switch: Callable) -> None:
     """Off: an insert that has not been looked at yet is published below a delete all have seen."""
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
+        board = mesh.nodes[0][0].board
         ahead = now_us() + 2_000_000
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {ahead}, 2)")
         await mesh.settle()
@@ -176,11 +181,38 @@ async def test_tombstones_wait_for_the_own_stream(servers, tmp_path, rule) -> No
             await pause.reached()
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
             await sees(mesh, 0, f"SELECT frontier > {ahead} FROM meshnode.applied", 1)
-            with switched(rule, "tombstones go without the own promise"):
+            await until(lambda: board.promised > ahead, "an own promise that is not published")
+            with switch(board):
                 async with gardening(mesh, 0) as garden:
                     await garden()
             assert (await tombstone(one, 1) is None) is (rule == "off")
         await ends(mesh, rule, ["x"], ["x", None])
+
+
+@both
+async def test_tombstones_wait_for_the_own_stream(servers, tmp_path, rule) -> None:
+    mutant = "tombstones go without the own promise"
+    await forgotten_by_all_others(servers, tmp_path, rule, lambda _: switched(rule, mutant))
+
+
+@both
+async def test_the_own_promise_counts_when_it_is_published(
+    servers, tmp_path, monkeypatch, rule
+) -> None:
+    """Off: what the heartbeat row says counts, which the stream has not come to yet."""
+
+    @contextmanager
+    def as_written(board) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            if rule == "off":
+                patch.setattr(
+                    gardener,
+                    "gc_limit",
+                    lambda known, _, parked: gc_limit(known, board.promised, parked),
+                )
+            yield
+
+    await forgotten_by_all_others(servers, tmp_path, rule, as_written)
 
 
 @both
@@ -217,6 +249,32 @@ async def test_a_row_that_cannot_stand_is_kept(servers, tmp_path, monkeypatch, r
             "SELECT row_key FROM meshnode.dead_letter")]  # fmt: skip
         assert kept == ([1] if rule == "on" else [])
         assert await values(mesh) == ["big", None]
+
+
+@both
+async def test_a_letter_is_closed_when_it_is_overtaken(
+    servers, tmp_path, monkeypatch, rule
+) -> None:
+    """Off: as soon as somebody looks at it.  The row never comes."""
+
+    async def always(self, table, key) -> Stamp:
+        return Stamp(MAX_TS, 0)
+
+    if rule == "off":
+        monkeypatch.setattr(ResolverSession, "version", always)
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await two.execute(CHECK)
+        await one.execute("INSERT INTO app.t VALUES (1, 'big', 200), (2, 'big', 200)")
+        state = "SELECT state FROM meshnode.dead_letter WHERE JSON_VALUE(row_key, '$.id') = {}"
+        await sees(mesh, 1, state.format(2), "open")
+        await one.execute("UPDATE app.t SET n = 1 WHERE id = 2")
+        await sees(mesh, 1, state.format(2), "closed")
+        assert await two.value(state.format(1)) == ("open" if rule == "on" else "closed")
+        await two.execute("ALTER TABLE app.t DROP CHECK small")
+        await two.execute("UPDATE meshnode.dead_letter SET state = 'replay' WHERE state = 'open'")
+        await sees(mesh, 1, state.format(1), "closed")
+        assert await values(mesh) == ["big", "big" if rule == "on" else None]
 
 
 @both

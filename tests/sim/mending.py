@@ -60,7 +60,7 @@ class Mending(Actor):
     def _bury_in_transaction(self, late: Sequence[LateTombstone]) -> Steps:
         tx = self.begin("late tombstone")
         try:
-            by_key = {key: each.stamp for key, each in self.greatest(late).items()}
+            by_key = self.greatest(late)
             yield from self.bury_all(tx, by_key)
         except BaseException as error:
             if not isinstance(error, GeneratorExit):
@@ -80,42 +80,38 @@ class Mending(Actor):
                 self.counts["late tombstone below another of its key"] += 1
         return found
 
-    def bury_all(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:
+    def bury_all(self, tx: Tx, by_key: dict[int, LateTombstone]) -> Steps:
         """Write the tombstones first, then look at the rows."""
         yield from self.write_late(tx, by_key)
         if self.node.slowness:
             yield self.step()
         yield from self.look_below(tx, by_key)
 
-    def write_late(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:
+    def write_late(self, tx: Tx, by_key: dict[int, LateTombstone]) -> Steps:
         database = self.database
         known = database.read_stamps(tx, sorted(by_key), True, LOCKING)
         if self.node.slowness:
             yield self.step()
-        for key, stamp in by_key.items():
-            if known.get(key, ZERO) < stamp:
+        for key, late in by_key.items():
+            if known.get(key, ZERO) < late.stamp:
                 yield from self.take(tx, ~key)
                 if key not in known and ~key in database.records:
                     self.counts["late tombstone met another"] += 1
                     raise Locked  # looked at again, as if it were locked
-                database.bury(tx, key, stamp)
+                database.bury(tx, key, late.stamp)
 
-    def look_below(self, tx: Tx, by_key: dict[int, Stamp]) -> Steps:
+    def look_below(self, tx: Tx, by_key: dict[int, LateTombstone]) -> Steps:
         """Rows of other regions that a late tombstone beats: gone, with a record."""
         database = self.database
         rows = database.read_stamps(tx, sorted(by_key), False, LOCKING)
         for key, row in rows.items():
-            if row < by_key[key] and self.may_go(row):
+            if by_key[key].takes(row, self.number):
                 value = database.records[key][1]
                 tx.conflicts.append(Loser(key, value, row))
                 database.remove(tx, key)
                 self.counts["late tombstone took a row"] += 1
         return
         yield
-
-    def may_go(self, row: Stamp) -> bool:
-        """Whether a late tombstone may take a row: an own or unstamped one is newer."""
-        return row.origin not in (self.number, 0)
 
     def hold_late(self, late: LateTombstone) -> Steps:
         tx = self.begin("hold late tombstone")

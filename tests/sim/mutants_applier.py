@@ -20,8 +20,6 @@ from .mutants import constant, mutant, replaced, rules_of
 from .parking import Parking
 from .resolver import Resolver
 
-PARKING = "tests/integration/test_parking.py"
-
 
 def nothing(*_):
     """A look that is left out."""
@@ -30,6 +28,7 @@ def nothing(*_):
 @mutant(
     "Tombstone GC: the own frontier as published, not as written",
     aims=("lagging",),
+    shown=rules_of("streams", "test_the_own_promise_counts_when_it_is_published"),
 )
 def the_own_frontier_is_taken_from_the_heartbeat_row() -> Iterator[None]:
     with replaced(Gardener, "own_frontier", lambda _: lambda self: self.node.promised):
@@ -92,7 +91,11 @@ def a_fence_without_the_epoch() -> Iterator[None]:
         yield
 
 
-@mutant("Fence: seq is as this process left it", aims=("sessions", "epochs", ""))
+@mutant(
+    "Fence: seq is as this process left it",
+    aims=("sessions", "epochs", ""),
+    shown=rules_of("applying", "test_the_fence_asks_for_the_number"),
+)
 def a_fence_without_the_seq() -> Iterator[None]:
     with replaced(
         Applier, "stands", lambda _: lambda self, found: found.own_epoch == self.node.apply_epoch
@@ -235,6 +238,7 @@ def rows_that_cannot_apply_are_passed_over() -> Iterator[None]:
 @mutant(
     "Errors: what cannot apply is rolled back to its savepoint, whole",
     aims=("parked", ""),
+    shown=rules_of("applying", "test_what_cannot_stand_is_undone_as_a_whole"),
 )
 def what_cannot_apply_is_left_as_it_is() -> Iterator[None]:
     with replaced(Database, "rollback_to", lambda _: lambda self, tx, mark: None):
@@ -244,7 +248,7 @@ def what_cannot_apply_is_left_as_it_is() -> Iterator[None]:
 @mutant(
     "Letters: one is closed when its key has a version at or above it",
     aims=("parked", ""),
-    shown=f"{PARKING}::test_a_parked_row_that_is_overtaken_closes_by_itself",
+    shown=rules_of("streams", "test_a_letter_is_closed_when_it_is_overtaken"),
 )
 def letters_are_closed_unread() -> Iterator[None]:
     def make(_):

@@ -53,6 +53,7 @@ def an_upsert_regards_the_row_alone() -> Iterator[None]:
 @mutant(
     "Decision: a delete that a tombstone has outlived takes no row that waits for its lift",
     aims=("clocks", "hot", ""),
+    shown=rules_of("deciding", "test_a_delete_that_is_outlived_takes_no_row"),
 )
 def a_delete_takes_a_row_that_waits_for_its_lift() -> Iterator[None]:
     def make(decide):

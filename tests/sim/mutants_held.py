@@ -31,6 +31,7 @@ def what_a_held_version_replaced_is_forgotten() -> Iterator[None]:
 @mutant(
     "Version replaced: one that the stream never shows is nobody's base",
     aims=("locks", "cascade", ""),
+    shown=rules_of("mending", "test_a_base_is_a_version_that_was_shown"),
 )
 def versions_never_shown_are_named_as_bases() -> Iterator[None]:
     def make(bases):
@@ -47,7 +48,7 @@ def versions_never_shown_are_named_as_bases() -> Iterator[None]:
 @mutant(
     "Held back: a version whose place in mend a later one takes has a record",
     aims=("locks", ""),
-    shown="tests/contract/test_store_mending.py",
+    shown=rules_of("held_rows", "test_a_version_that_gives_way_has_a_record"),
 )
 def a_held_version_gives_way_without_a_record() -> Iterator[None]:
     with replaced(Mending, "record_replaced", lambda _: lambda self, tx, key, lift: None):
@@ -57,7 +58,7 @@ def a_held_version_gives_way_without_a_record() -> Iterator[None]:
 @mutant(
     "Held back: a held row that was never stamped is not one whose stamp nobody saw",
     aims=("locks", "cascade", ""),
-    shown="tests/contract/test_store_mending.py",
+    shown=rules_of("held_rows", "test_no_stamp_is_a_stamp"),
 )
 def a_row_never_stamped_counts_as_unseen() -> Iterator[None]:
     def make(hold):
@@ -89,7 +90,7 @@ def held_keys_are_not_noted() -> Iterator[None]:
 @mutant(
     "Held back: a lift without an image, found overtaken, leaves the entry that has one",
     aims=("settle",),
-    shown="tests/contract/test_store_mending.py",
+    shown=rules_of("held_rows", "test_who_cannot_record_a_version_does_not_settle_it"),
 )
 def a_bare_lift_settles_what_it_cannot_record() -> Iterator[None]:
     with replaced(Mending, "may_settle", lambda _: lambda self, lift, entry: True):
@@ -99,7 +100,7 @@ def a_bare_lift_settles_what_it_cannot_record() -> Iterator[None]:
 @mutant(
     "Held back: a lift without an image keeps the one that its entry has",
     aims=("settle",),
-    shown="tests/contract/test_store_mending.py",
+    shown=rules_of("held_rows", "test_who_knows_no_image_leaves_the_one_that_waits"),
 )
 def a_bare_lift_wipes_the_image_that_waits() -> Iterator[None]:
     with replaced(Mending, "value_to_hold", lambda _: lambda self, known, lift: value_of(lift)):
@@ -118,6 +119,7 @@ def rows_below_a_held_late_tombstone_stay_there() -> Iterator[None]:
 @mutant(
     "Late tombstone: what is written while it waits for a lock is lifted above it",
     aims=("waits",),
+    shown=rules_of("late_tombstones", "test_a_late_tombstone_that_waits_counts"),
 )
 def a_late_tombstone_that_waits_counts_for_nothing() -> Iterator[None]:
     """Neither for the mender, nor as a base, nor, when it is written at last, for the resolver."""

@@ -48,7 +48,11 @@ def stamps_without_the_region() -> Iterator[None]:
         yield
 
 
-@mutant("Tombstones: a tombstone's stamp never falls", aims=("hot", ""))
+@mutant(
+    "Tombstones: a tombstone's stamp never falls",
+    aims=("hot", ""),
+    shown=rules_of("deciding", "test_a_tombstone_never_falls"),
+)
 def tombstones_fall() -> Iterator[None]:
     def make(_):
         return lambda outcome, new, tomb: new if outcome == REMOVE else tomb
@@ -207,7 +211,9 @@ def lifted_through_the_trigger() -> Iterator[None]:
 
 
 @mutant(
-    "Lift: above all that the row is known to have replaced, not its base alone", aims=("settle",)
+    "Lift: above all that the row is known to have replaced, not its base alone",
+    aims=("settle",),
+    shown=rules_of("late_tombstones", "test_a_lift_is_above_a_late_tombstone_that_waits"),
 )
 def lifted_above_the_base_alone() -> Iterator[None]:
     def make(examine):
@@ -272,6 +278,7 @@ def _inexact(to_item):
 @mutant(
     "Late tombstone: also of a delete before a re-insert that is lifted",
     aims=("forged",),
+    shown=rules_of("late_tombstones", "test_a_delete_before_a_lifted_insert_gets_one"),
 )
 def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
     def make(examine):
@@ -294,7 +301,7 @@ def a_delete_hidden_by_a_lifted_insert_has_no_tombstone() -> Iterator[None]:
 @mutant(
     "Late tombstone: its stamp follows from the row that went, not from the clock",
     aims=("frontier", ""),
-    shown="tests/unit/core/test_mend.py",
+    shown=rules_of("late_tombstones", "test_a_late_tombstone_is_dated_by_what_went"),
 )
 def late_tombstones_take_the_clock() -> Iterator[None]:
     """The oracle is told the stamps: it knows such deletes by those that they should have."""
@@ -344,6 +351,7 @@ def late_tombstones_do_not_count_for_what_follows() -> Iterator[None]:
 @mutant(
     "Net effect: it never hides a tombstone whose upsert is not itself published",
     aims=("undone",),
+    shown=rules_of("late_tombstones", "test_the_net_effect_hides_no_tombstone"),
 )
 def the_net_effect_hides_a_tombstone() -> Iterator[None]:
     def make(to_item):

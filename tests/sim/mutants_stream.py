@@ -99,7 +99,11 @@ def the_frontier_is_now() -> Iterator[None]:
         yield
 
 
-@mutant("Heartbeats: the frontier never falls", aims=("frontier", "clocks", ""))
+@mutant(
+    "Heartbeats: the frontier never falls",
+    aims=("frontier", "clocks", ""),
+    shown=rules_of("mending", "test_a_promise_never_falls"),
+)
 def the_frontier_falls() -> Iterator[None]:
     with everywhere(
         frontier, lambda real: lambda now, oldest_open, heard, _: real(now, oldest_open, heard, 0)

@@ -62,7 +62,7 @@ def keys_are_told_apart_by_their_bytes() -> Iterator[None]:
     "Tables: what was written before one joined is told by its stamp and what stood, not by the"
     " clock alone",
     aims=("stepped",),
-    shown="tests/integration/test_init_running.py",
+    shown=rules_of("joining", "test_what_was_stamped_before_a_clock_stepped_back_is_compared"),
 )
 def the_clock_alone_says_what_was_before_a_table_joined() -> Iterator[None]:
     with replaced(Joining, "newest_us", lambda _: lambda self, database: 0):
@@ -86,7 +86,7 @@ def the_tombstone_wins(decide: Callable[..., Decision]) -> Callable[..., Decisio
 @mutant(
     "Tables: a row that stands below its tombstone when one joins was written after the delete",
     aims=("again",),
-    shown="tests/integration/test_init_running.py",
+    shown=rules_of("joining", "test_what_was_stamped_before_a_clock_stepped_back_is_compared"),
 )
 def a_tombstone_is_newer_than_the_row_below_it() -> Iterator[None]:
     with constant(joining, "decide", the_tombstone_wins(joining.decide)):

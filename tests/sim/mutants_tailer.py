@@ -7,7 +7,7 @@ step, and these mutants change a step.
 
 from collections.abc import Iterator
 
-from meshnode.core.mend import Fate
+from meshnode.core.mend import Fate, LateTombstone
 from meshnode.core.stamp import ZERO, Stamp
 from meshnode.core.wire import Claim, Frame
 
@@ -19,15 +19,11 @@ from .mending import Mending
 from .mutants import mutant, replaced, rules_of
 from .origin import INCARNATION, VERSION, Origin
 
-LOCKS = "tests/integration/test_races_locks.py"
-TRIGGERS = "tests/integration/test_tombstone_triggers.py"
-STARTERS = "tests/integration/test_crash_starters.py"
-
 
 @mutant(
     "Tombstones: a trigger never lowers one that is there",
     aims=("cascade", "clocks", ""),
-    shown=f"{TRIGGERS}::test_a_tombstone_never_falls",
+    shown=rules_of("stamps", "test_a_trigger_never_lowers_a_tombstone"),
 )
 def a_trigger_lowers_a_tombstone() -> Iterator[None]:
     def make(tombstone):
@@ -47,7 +43,7 @@ def a_trigger_lowers_a_tombstone() -> Iterator[None]:
 @mutant(
     "Version replaced: the tailer looks at tombstones with a locking read",
     aims=("lags",),
-    shown=f"{LOCKS}::test_the_tailer_looks_at_tombstones_under_a_lock",
+    shown=rules_of("looking", "test_the_tailer_looks_at_tombstones_under_a_lock"),
 )
 def the_tailer_looks_without_a_lock() -> Iterator[None]:
     def make(_):
@@ -74,7 +70,7 @@ def an_overtaken_lift_leaves_no_record() -> Iterator[None]:
 @mutant(
     "Lift: it is written only over the stamp that was judged",
     aims=("cascade", "hot", ""),
-    shown=f"{LOCKS}::test_a_row_written_again_before_its_lift_is_recorded",
+    shown=rules_of("looking", "test_only_the_row_that_was_judged_is_lifted"),
 )
 def a_lift_takes_whatever_row_stands() -> Iterator[None]:
     with replaced(Mending, "is_seen", lambda _: lambda self, lift, row: True):
@@ -84,7 +80,7 @@ def a_lift_takes_whatever_row_stands() -> Iterator[None]:
 @mutant(
     "Late tombstone: write it first, then look at the row",
     aims=("cascades",),
-    shown=f"{LOCKS}::test_a_row_that_comes_in_below_a_tombstone_being_written",
+    shown=rules_of("late_tombstones", "test_a_late_tombstone_is_written_before_the_look"),
 )
 def a_late_tombstone_looks_first() -> Iterator[None]:
     def make(_):
@@ -99,27 +95,46 @@ def a_late_tombstone_looks_first() -> Iterator[None]:
         yield
 
 
-@mutant("Late tombstone: a row of another region's origin below it goes", aims=("cascade", ""))
+@mutant(
+    "Late tombstone: a row of another region's origin below it goes",
+    aims=("cascade", ""),
+    shown=rules_of("late_tombstones", "test_a_late_tombstone_takes_what_it_beats"),
+)
 def a_late_tombstone_leaves_what_it_beats() -> Iterator[None]:
-    with replaced(Mending, "may_go", lambda _: lambda self, row: False):
+    with replaced(LateTombstone, "takes", lambda _: lambda self, row, own: False):
         yield
 
 
-@mutant("Late tombstone: a row of origin 0 is newer and stays", aims=("bare", "cascade", ""))
+@mutant(
+    "Late tombstone: a row of origin 0 is newer and stays",
+    aims=("bare", "cascade", ""),
+    shown=rules_of("late_tombstones", "test_an_unstamped_row_is_newer_than_a_late_tombstone"),
+)
 def a_late_tombstone_takes_an_unstamped_row() -> Iterator[None]:
-    with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != self.number):
+    def greedy(_):
+        return lambda self, row, own: row < self.stamp and row.origin != own
+
+    with replaced(LateTombstone, "takes", greedy):
         yield
 
 
-@mutant("Late tombstone: a row of the own origin is newer and stays", aims=("bare", "cascade", ""))
+@mutant(
+    "Late tombstone: a row of the own origin is newer and stays",
+    aims=("bare", "cascade", ""),
+    shown=rules_of("late_tombstones", "test_an_own_row_is_newer_than_a_late_tombstone"),
+)
 def a_late_tombstone_takes_an_own_row() -> Iterator[None]:
-    with replaced(Mending, "may_go", lambda _: lambda self, row: row.origin != 0):
+    def greedy(_):
+        return lambda self, row, own: row < self.stamp and row.origin != 0
+
+    with replaced(LateTombstone, "takes", greedy):
         yield
 
 
 @mutant(
     "Order: mending is committed before the frame that passes it is appended",
     aims=("epochs", "cascade", ""),
+    shown=rules_of("taking_over", "test_mending_is_committed_before_the_append"),
 )
 def mending_after_the_append() -> Iterator[None]:
     """Each draft takes its mending along, and the publisher does it behind the append."""
@@ -194,7 +209,9 @@ def the_loop_is_decided_by_the_origin_column() -> Iterator[None]:
 
 
 @mutant(
-    "Taking over: the tailer trusts no checkpoint but the end of its own topic", aims=("epochs", "")
+    "Taking over: the tailer trusts no checkpoint but the end of its own topic",
+    aims=("epochs", ""),
+    shown=rules_of("taking_over", "test_the_end_of_the_own_topic_counts"),
 )
 def a_checkpoint_of_its_own() -> Iterator[None]:
     def remember(read_own_end):
@@ -214,6 +231,7 @@ def a_checkpoint_of_its_own() -> Iterator[None]:
 @mutant(
     "Huge transactions: the resume position moves only with the last part",
     aims=("huge", "epochs", ""),
+    shown=rules_of("claims", "test_the_position_moves_with_the_last_part"),
 )
 def the_position_moves_with_each_part() -> Iterator[None]:
     with replaced(Mender, "_resume", lambda _: lambda self, number, part: number + (part > 0)):
@@ -223,7 +241,7 @@ def the_position_moves_with_each_part() -> Iterator[None]:
 @mutant(
     "Taking over: a new process claims the stream under an epoch of its own",
     aims=("epochs", ""),
-    shown=f"{STARTERS}::test_a_node_that_is_frozen_while_it_publishes",
+    shown=rules_of("claims", "test_each_process_claims_the_stream"),
 )
 def no_claim() -> Iterator[None]:
     """The epochs in MySQL stay; in the topic there is only the first."""
@@ -259,7 +277,11 @@ def no_claim() -> Iterator[None]:
         yield
 
 
-@mutant("Taking over: go on after the last valid item, not after the last", aims=("epochs", ""))
+@mutant(
+    "Taking over: go on after the last valid item, not after the last",
+    aims=("epochs", ""),
+    shown=rules_of("taking_over", "test_the_last_item_that_counts_is_the_last"),
+)
 def the_last_item_counts_valid_or_not() -> Iterator[None]:
     def make(read_own_end):
         def trusting(self, member, end):
@@ -277,7 +299,11 @@ def the_last_item_counts_valid_or_not() -> Iterator[None]:
         yield
 
 
-@mutant("Taking over: read forward to the own claim", aims=("epochs", ""))
+@mutant(
+    "Taking over: read forward to the own claim",
+    aims=("epochs", ""),
+    shown=rules_of("taking_over", "test_the_topic_is_read_to_the_own_claim"),
+)
 def the_end_is_read_before_the_claim() -> Iterator[None]:
     """What lands between is not seen."""
 
@@ -300,7 +326,11 @@ def the_end_is_read_before_the_claim() -> Iterator[None]:
         yield
 
 
-@mutant("Taking over: member.tail is written under the own epoch only", aims=("epochs", ""))
+@mutant(
+    "Taking over: member.tail is written under the own epoch only",
+    aims=("epochs", ""),
+    shown=rules_of("taking_over", "test_a_dead_process_does_not_move_the_tail"),
+)
 def a_dead_process_moves_the_tail() -> Iterator[None]:
     def make(beat):
         def careless(self):

@@ -5,7 +5,7 @@ The other rules of taking over stand in :mod:`.mutants_tailer` and :mod:`.mutant
 
 from collections.abc import Iterator
 
-from .mutants import mutant, replaced
+from .mutants import mutant, replaced, rules_of
 from .origin import Origin
 
 STARTERS = "tests/integration/test_crash_starters.py"
@@ -38,6 +38,7 @@ def a_beaten_claim_goes_on() -> Iterator[None]:
 @mutant(
     "Taking over: an epoch that a claim was sent with does not serve again",
     aims=("claims", "epochs", ""),
+    shown=rules_of("taking_over", "test_an_epoch_is_claimed_once"),
 )
 def a_claimed_epoch_serves_again() -> Iterator[None]:
     with replaced(
@@ -49,6 +50,7 @@ def a_claimed_epoch_serves_again() -> Iterator[None]:
 @mutant(
     "Taking over: an epoch that was raised by another process does not serve",
     aims=("claims", "epochs", ""),
+    shown=rules_of("taking_over", "test_an_epoch_of_another_process_does_not_serve"),
 )
 def an_epoch_of_another_process_serves() -> Iterator[None]:
     with replaced(Origin, "serves_again", lambda _: lambda self, epoch: bool(self.node.unclaimed)):

@@ -65,6 +65,12 @@ def test_a_real_test_that_a_mutant_names_is_there() -> None:
             assert f"def {test}" in (mutants_table.ROOT / path).read_text(), mutant.shown
 
 
+def test_every_rule_that_is_needed_is_switched_off_on_real_servers() -> None:
+    scripts = ("tests/integration/test_rules_of_", "tests/chaos/test_stress.py::")
+    needed = (mutant for name, mutant in MUTANTS.items() if name not in SURVIVORS)
+    assert [each.name for each in needed if not each.shown.startswith(scripts)] == []
+
+
 def test_what_is_not_killed_here_is_a_mutant_with_a_reason() -> None:
     assert SURVIVORS.keys() | UNSHOWN.keys() <= MUTANTS.keys()
     assert not SURVIVORS.keys() & UNSHOWN.keys()

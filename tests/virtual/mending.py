@@ -201,7 +201,7 @@ class MemoryMending(MemorySession):
             await database.update(tx, tomb_name(at), late.stamp)
         await self.store.wire.between()
         row: Row | None = await database.read(tx, row_name(at), True, None)
-        if row is not None and row.stamp < late.stamp and row.stamp.origin not in (self.own, 0):
+        if row is not None and late.takes(row.stamp, self.own):
             database.note(
                 tx, "conflict",
                 Conflicted(

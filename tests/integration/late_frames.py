@@ -1,0 +1,101 @@
+"""Frames of the first region that are late: sent, without an answer, and not in the topic yet."""
+
+import asyncio
+
+from mesh import NAMES, Mesh
+from steps import run, sees
+
+from meshnode.actors.heart import Heart
+from meshnode.bus.port import BusWriter, Position
+from meshnode.core.wire import Claim, Frame, Record, Sender, decode, encode
+from meshnode.errors import Retry
+from meshnode.mysql.schema import tombstone_table
+from meshnode.node import Node
+
+TOMBSTONES = tombstone_table("app", "t")
+INSERT = "INSERT INTO app.t (id, v) VALUES ({}, '{}')"
+
+
+def of_one(mesh: Mesh, payload: bytes) -> Record:
+    """A record of the first region's topic."""
+    return decode(payload, Sender(mesh.topology.mesh, 1, "one"))
+
+
+def has_entries(record: Record) -> bool:
+    return isinstance(record, Frame) and any(item.entries for item in record.items)
+
+
+def heart(mesh: Mesh) -> Heart:
+    node, _ = mesh.nodes[0]
+    return next(each for each in node.actors if each.name == "heart")
+
+
+class OnTheWire:
+    """A frame with rows whose append gets no answer: it lands in the topic later, or never.
+
+    The first region's node sends it.  When it has, it waits until it is ended, or until ``fail``.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.payload = b""
+        self._sent, self._fails = asyncio.Event(), asyncio.Event()
+        writer = mesh.nodes[0][0].writer
+        append = writer.append
+
+        async def unanswered(payload: bytes) -> bytes:
+            if self.payload or not has_entries(of_one(mesh, payload)):
+                return await append(payload)
+            self.payload = payload
+            self._sent.set()
+            await self._fails.wait()
+            raise Retry("no answer")
+
+        writer.append = unanswered
+
+    async def frame(self) -> Frame:
+        """The frame, as soon as it is sent."""
+        await asyncio.wait_for(self._sent.wait(), 20)
+        return of_one(self.mesh, self.payload)
+
+    def fail(self) -> None:
+        self._fails.set()
+
+    def lands_behind_claim(self, writer: BusWriter) -> None:
+        """Let it land right behind the next claim that goes through ``writer``."""
+        append = writer.append
+
+        async def and_the_frame(payload: bytes) -> bytes:
+            position = await append(payload)
+            if isinstance(of_one(self.mesh, payload), Claim):
+                writer.append = append
+                await append(self.payload)
+            return position
+
+        writer.append = and_the_frame
+
+
+async def judged_otherwise(mesh: Mesh, client) -> None:
+    """Whoever looks at key 1 from now on finds it locked, and holds it back; key 2 follows.
+
+    No beat is logged between them, so that key 2 gets the number under which key 1 was sent.
+    """
+    await run(client, "BEGIN", f"SELECT * FROM {TOMBSTONES} WHERE id = 1 FOR UPDATE")
+    await mesh.sql[0].execute(INSERT.format(2, "next"))
+
+
+async def all_judged(mesh: Mesh) -> None:
+    """Wait until all that was written so far is published, or held back."""
+    await mesh.sql[0].execute(INSERT.format(3, "last"))
+    await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 3", "last")
+
+
+async def append(mesh: Mesh, *records: Record) -> Position:
+    """Append to the topic of the first region, whose node is stopped; the position behind it."""
+    node = Node(mesh.topology, None, NAMES[0])
+    writer = node.bus.writer(NAMES[0])
+    await writer.open(10.0)
+    positions = await writer.append_many([encode(record) for record in records])
+    await writer.close()
+    await node.bus.close()
+    return positions[-1]
