@@ -15,7 +15,7 @@ from core_values import (
 from judged import KNOWN, K, T, examine, publish, s, summary
 
 from meshnode.core.change import Partial, Transaction, net_effects
-from meshnode.core.mend import Examiner, Fate, Reason, image_of, keys_to_look_up
+from meshnode.core.mend import Examiner, Fate, LateTombstone, Reason, image_of, keys_to_look_up
 from meshnode.core.stamp import ZERO
 from meshnode.core.wire import HEARTBEAT, PART, REMOVE, TRANSACTION, UPSERT, Beat
 
@@ -319,3 +319,11 @@ def test_a_delete_whose_image_hides_the_stamp_is_buried_above_its_commit(shown, 
     examined = examine(tx)
     assert [each.stamp for each in examined.late.values()] == [late]
     assert summary(publish(examined))[0][:3] == (wire_key(1), REMOVE, late)
+
+
+@pytest.mark.parametrize(
+    ("row", "goes"),
+    [(s(19, PEER), True), (s(20, PEER), False), (s(19), False), (ZERO, False)],
+)
+def test_a_late_tombstone_takes_only_rows_of_others_below_it(row, goes):
+    assert LateTombstone(T, wire_key(1), s(20)).takes(row, OWN) is goes
