@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 
 from meshnode.bus.port import Bus, Position, RetentionPassed
-from meshnode.errors import MeshError, Refused, Retry
+from meshnode.errors import MeshError, Refused
 from meshnode.ops.checks import Finding
 from meshnode.ops.doctor import examine, refusals
 from meshnode.topology import Topology
@@ -32,11 +32,7 @@ async def away(topology: Topology, region: str) -> str | None:
 
     Raises Refused with everything else that the doctor refuses.
     """
-    try:
-        refused = refusals(await examine(topology, region, lab=lab_allowed()))
-    except Retry as error:
-        # It went away while it was being examined, as one does that is only just starting.
-        return error.what
+    refused = refusals(await examine(topology, region, lab=lab_allowed()))
     servers = [finding for finding in refused if finding.check == "connection"]
     if len(servers) < len(refused):
         raise _refusal(region, refused)

@@ -327,9 +327,7 @@ class MendingStatements:
             keys = [tombstone.key for tombstone in group.values()]
             lookup = self.lookup(table)
             rows = await read_stamps(self.session, lookup, table, keys, FOR_UPDATE_NOWAIT)
-            below = [
-                (group[at], row) for at, row in rows.items() if group[at].takes(row, self.own)
-            ]
+            below = [(group[at], row) for at, row in rows.items() if group[at].takes(row, self.own)]
             if below:
                 await self._remove(table, below)
 

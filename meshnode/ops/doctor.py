@@ -118,15 +118,17 @@ async def _examine(
         control = session if role == "admin" else control
     if control is None:
         return findings, None
-    context = await read_context(topology, region, control, lab=lab)
-    context.grants = grants
-    for check in REGISTRY.values():
-        try:
+    asked = "settings"
+    try:
+        context = await read_context(topology, region, control, lab=lab)
+        context.grants = grants
+        for check in REGISTRY.values():
+            asked = check.name
             findings += await _answers(check, context)
-        except Retry as error:
-            # It has gone away meanwhile: that is no word on what was asked.
-            lost = context.finding("connection", Level.REFUSE, check.name, error.what, error.remedy)
-            return [*findings, lost], None
+    except Retry as error:
+        # It has gone away meanwhile: that is no word on what was asked.
+        lost = Finding("connection", Level.REFUSE, region.name, asked, error.what, error.remedy)
+        return [*findings, lost], None
     return findings, context
 
 

@@ -81,19 +81,10 @@ async def test_a_topic_that_was_never_read_or_written_is_not_asked_for() -> None
     await require_same_topics(Bus(), {})
 
 
-async def test_a_server_that_goes_away_while_it_is_examined_is_waited_for(monkeypatch) -> None:
-    """It ended the node: what a supervisor starts again, a test of crashes does not."""
-
-    async def lost(*args: object, **options: object) -> list:
-        raise Retry("connection reset by peer")
-
-    monkeypatch.setattr(health, "examine", lost)
-    assert await health.away(cast(Topology, None), "east") == "connection reset by peer"
-    with pytest.raises(Retry):
-        await health.require_start(cast(Topology, None), "east")
-
-
-async def test_a_server_that_goes_away_while_it_is_examined_is_away(monkeypatch) -> None:
+@pytest.mark.parametrize("early", [True, False], ids=["before the checks", "in a check"])
+async def test_a_server_that_goes_away_while_it_is_examined_is_waited_for(
+    monkeypatch, early: bool
+) -> None:
     """What was not answered is no finding of the check that asked, which would end a starting node.
 
     Nobody asks on.
@@ -106,6 +97,8 @@ async def test_a_server_that_goes_away_while_it_is_examined_is_away(monkeypatch)
         raise Retry("lost connection to MySQL", "look at the server")
 
     async def read(*_, **__) -> Context:
+        if early:
+            await lost(cast(Context, None))
         nobody: Any = SimpleNamespace(name="east")
         return Context(nobody, nobody, nobody, {}, (9, 7))
 
@@ -129,7 +122,11 @@ async def test_a_server_that_goes_away_while_it_is_examined_is_away(monkeypatch)
     monkeypatch.setattr(doctor, "read_context", read)
     monkeypatch.setattr(doctor.accounts, "secrets", lambda *_: None)
     found = await doctor.examine(cast(Topology, topology), "east")
+    answered = [] if early else [("a", "", Level.OK)]
+    asked = "settings" if early else "b"
     assert [(each.check, each.subject, each.level) for each in found] == [
-        ("a", "", Level.OK), ("connection", "b", Level.REFUSE),
+        *answered, ("connection", asked, Level.REFUSE),
     ]  # fmt: skip
     assert await health.away(cast(Topology, topology), "east") == "lost connection to MySQL"
+    with pytest.raises(Refused, match="lost connection to MySQL"):
+        await health.require_start(cast(Topology, topology), "east")
