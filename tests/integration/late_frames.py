@@ -1,18 +1,19 @@
 """Frames of the first region that are late: sent, without an answer, and not in the topic yet."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from mesh import NAMES, Mesh
-from steps import run, sees
+from rules import lock, lockable
+from steps import Paused, running, sees
 
 from meshnode.actors.heart import Heart
 from meshnode.bus.port import BusWriter, Position
 from meshnode.core.wire import Claim, Frame, Record, Sender, decode, encode
 from meshnode.errors import Retry
-from meshnode.mysql.schema import tombstone_table
 from meshnode.node import Node
 
-TOMBSTONES = tombstone_table("app", "t")
 INSERT = "INSERT INTO app.t (id, v) VALUES ({}, '{}')"
 
 
@@ -80,7 +81,7 @@ async def judged_otherwise(mesh: Mesh, client) -> None:
 
     No beat is logged between them, so that key 2 gets the number under which key 1 was sent.
     """
-    await run(client, "BEGIN", f"SELECT * FROM {TOMBSTONES} WHERE id = 1 FOR UPDATE")
+    await lock(client)
     await mesh.sql[0].execute(INSERT.format(2, "next"))
 
 
@@ -88,6 +89,36 @@ async def all_judged(mesh: Mesh) -> None:
     """Wait until all that was written so far is published, or held back."""
     await mesh.sql[0].execute(INSERT.format(3, "last"))
     await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 3", "last")
+
+
+@asynccontextmanager
+async def lockable_mesh(servers, tmp_path) -> AsyncIterator[Mesh]:
+    """A running mesh in which a client can hold key 1 before it is there."""
+    async with running(servers, tmp_path) as mesh:
+        await lockable(mesh.sql[0])
+        await mesh.settle()
+        yield mesh
+
+
+@asynccontextmanager
+async def died_sending(mesh: Mesh) -> AsyncIterator[OnTheWire]:
+    """The first region's node has died with a frame about key 1 on the wire.
+
+    The context starts another one, to which key 1 is locked; when that has come to the end of
+    what is written, the context ends, the lock is gone, and the mesh settles.
+    """
+    wire = OnTheWire(mesh)
+    async with Paused(heart(mesh), "beat") as silent:
+        await silent.reached()
+        await mesh.sql[0].execute(INSERT.format(1, "x"))
+        await wire.frame()
+        await mesh.drop(0)
+    async with await mesh.session(0) as client:
+        await judged_otherwise(mesh, client)
+        yield wire
+        await all_judged(mesh)
+        await client.execute("COMMIT")
+    await mesh.settle()
 
 
 async def append(mesh: Mesh, *records: Record) -> Position:

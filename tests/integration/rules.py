@@ -11,7 +11,7 @@ import pytest
 from steps import converged, run
 
 from meshnode.mysql.applying import fence
-from meshnode.mysql.schema import TriggerRole, trigger_name
+from meshnode.mysql.schema import TriggerRole, tombstone_table, trigger_name
 from tests.sim import gate
 from tests.sim.mutants import MUTANTS
 
@@ -45,6 +45,17 @@ async def ends(mesh, rule: str, well: list[str], wrong: list[str | None]) -> Non
 async def drop_triggers(sql, *roles: TriggerRole) -> None:
     """Let clients write past the triggers of ``app.t``."""
     await run(sql, *(f"DROP TRIGGER app.{trigger_name(role, 'app', 't')}" for role in roles))
+
+
+async def lockable(sql) -> None:
+    """Give key 1 of ``app.t`` a tombstone that decides nothing: who locks it holds the key."""
+    await sql.execute(f"INSERT INTO {tombstone_table('app', 't')} VALUES (1, 5, 1)")
+
+
+async def lock(client) -> None:
+    """Hold the tombstone of key 1 of ``app.t`` in an open transaction."""
+    tombstones = tombstone_table("app", "t")
+    await run(client, "BEGIN", f"SELECT * FROM {tombstones} WHERE id = 1 FOR UPDATE")
 
 
 async def insert_stamped(sql, value: str, ts: int, origin: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
-from late_frames import INSERT, TOMBSTONES, OnTheWire, all_judged, append, heart, judged_otherwise
+from late_frames import append, died_sending, lockable_mesh
 from mesh import Mesh
 from rules import both, switched, values
 from steps import Paused, converged, run, running, sees, topic, waits
@@ -106,23 +106,10 @@ async def test_each_process_claims_the_stream(servers, tmp_path, monkeypatch, ru
         monkeypatch.setattr(takeover, "encode", unsigned)
         monkeypatch.setattr(publisher, "encode", unsigned)
         monkeypatch.setattr(origin, "read_own_end", content)
-    async with running(servers, tmp_path) as mesh:
-        one, _ = mesh.sql
-        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
-        await mesh.settle()
-        wire = OnTheWire(mesh)
-        async with Paused(heart(mesh), "beat") as silent:
-            await silent.reached()
-            await one.execute(INSERT.format(1, "x"))
-            await wire.frame()
-            await mesh.drop(0)
-        async with await mesh.session(0) as client:
-            await judged_otherwise(mesh, client)
+    async with lockable_mesh(servers, tmp_path) as mesh:
+        async with died_sending(mesh) as wire:
             mesh.start(0)
             wire.lands_behind_claim(mesh.nodes[0][0].writer)
-            await all_judged(mesh)
-            await client.execute("COMMIT")
-        await mesh.settle()
         assert await values(mesh, 2) == ["next", "next" if rule == "on" else None]
 
 
@@ -139,18 +126,25 @@ async def test_a_gap_is_refused(servers, tmp_path, rule) -> None:
                 await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "ghost")
 
 
-@both
-async def test_a_claim_voids_the_parts_before_it(servers, tmp_path, rule) -> None:
-    """Off: the first part of the second telling is out of order, and its readers stand."""
+@asynccontextmanager
+async def died_in_the_middle(servers, tmp_path) -> AsyncIterator[Mesh]:
+    """The first region's node has died when it had published a part of a huge transaction."""
     async with running(servers, tmp_path, TABLE, limits=PARTS) as mesh:
         one, _ = mesh.sql
         await run(one, RECURSION)
         await mesh.settle()
+        async with Paused(mesh.nodes[0][0].writer, "append", holds_a_part(mesh)) as pause:
+            await one.execute(fill())
+            await pause.reached()
+            await mesh.drop(0)
+        yield mesh
+
+
+@both
+async def test_a_claim_voids_the_parts_before_it(servers, tmp_path, rule) -> None:
+    """Off: the first part of the second telling is out of order, and its readers stand."""
+    async with died_in_the_middle(servers, tmp_path) as mesh:
         with switched(rule, "a claim leaves parts standing"):
-            async with Paused(mesh.nodes[0][0].writer, "append", holds_a_part(mesh)) as pause:
-                await one.execute(fill())
-                await pause.reached()
-                await mesh.drop(0)
             mesh.start(0)
             if rule == "on":
                 await sees(mesh, 1, COUNT, ROWS, 60)
@@ -171,21 +165,14 @@ async def test_the_position_moves_with_the_last_part(servers, tmp_path, monkeypa
 
     if rule == "off":
         monkeypatch.setattr(Assembler, "_emit", with_each_part)
-    async with running(servers, tmp_path, TABLE, limits=PARTS) as mesh:
-        one, two = mesh.sql
-        await run(one, RECURSION)
-        await mesh.settle()
-        async with Paused(mesh.nodes[0][0].writer, "append", holds_a_part(mesh)) as pause:
-            await one.execute(fill())
-            await pause.reached()
-            await mesh.drop(0)
+    async with died_in_the_middle(servers, tmp_path) as mesh:
         mesh.start(0)
         if rule == "on":
             await sees(mesh, 1, COUNT, ROWS, 60)
             assert len(await converged(mesh)) == ROWS
         else:
             await mesh.settle()
-            assert await two.value(COUNT) == 0
+            assert await mesh.sql[1].value(COUNT) == 0
 
 
 @both

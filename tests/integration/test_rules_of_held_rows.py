@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from mesh import Mesh
 from regions import HOUR_US, now_us
-from rules import both, drop_triggers, insert_stamped
+from rules import both, drop_triggers, insert_stamped, lock, lockable
 from steps import Paused, converged, records, run, running, sees, stamp, until
 
 from meshnode.core.lifting import owes_a_record
@@ -47,7 +47,7 @@ async def held(
     """
     async with running(servers, tmp_path) as mesh:
         one, _ = mesh.sql
-        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
+        await lockable(one)
         await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
         if buried:
             await insert_stamped(one, "base", now_us() + HOUR_US, 1)
@@ -55,7 +55,7 @@ async def held(
         resolver = Paused(ResolverSession, "definitions", of_the_first)
         async with resolver, await mesh.session(0) as client:
             await resolver.reached()
-            await run(client, "BEGIN", f"SELECT * FROM {TOMBSTONES} WHERE id = 1 FOR UPDATE")
+            await lock(client)
             if buried:
                 await one.execute("DELETE FROM app.t WHERE id = 1")
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'first')")

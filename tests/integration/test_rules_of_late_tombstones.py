@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from mesh import Mesh
 from regions import HOUR_US, now_us
-from rules import Between, both, drop_triggers, ends, insert_stamped, switched
+from rules import Between, both, drop_triggers, ends, insert_stamped, lock, lockable, switched
 from steps import Paused, converged, run, running, sees, until
 
 from meshnode.core import mend as core_mend
@@ -180,14 +180,14 @@ async def waiting(servers, tmp_path) -> AsyncIterator[tuple[Mesh, Paused]]:
     """A late tombstone that met a lock waits for the resolver, who stands still."""
     async with running(servers, tmp_path) as mesh:
         one, _ = mesh.sql
-        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
+        await lockable(one)
         await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
         await insert_stamped(one, "base", now_us() + HOUR_US, 1)
         await mesh.settle()
         resolver = Paused(ResolverSession, "definitions", of_the_first)
         async with resolver, await mesh.session(0) as client:
             await resolver.reached()
-            await run(client, "BEGIN", f"SELECT * FROM {TOMBSTONES} WHERE id = 1 FOR UPDATE")
+            await lock(client)
             await one.execute(DELETE)
             await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 0)
             await client.execute("COMMIT")

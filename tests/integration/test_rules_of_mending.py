@@ -1,7 +1,7 @@
 """The rules of what is published, and what is lifted first: each with the rule on, and off."""
 
 from regions import HOUR_US, now_us, write_past_triggers
-from rules import both, drop_triggers, ends, insert_stamped, switched, values
+from rules import both, drop_triggers, ends, insert_stamped, lock, switched, values
 from steps import Paused, converged, records, run, running, sees, stamp, tombstone, until, waits
 
 from meshnode.mysql.mender_session import MenderSession
@@ -199,7 +199,7 @@ async def an_insert_beside_a_lock(servers, tmp_path, rule: str) -> None:
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {now_us() + HOUR_US}, 2)")
         await mesh.settle()
         async with await mesh.session(0) as client:
-            await run(client, "BEGIN", f"SELECT * FROM {TOMBSTONES} WHERE id = 1 FOR UPDATE")
+            await lock(client)
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'here'), (2, 'other')")
             await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 2", "other")
             await client.execute("COMMIT")

@@ -5,13 +5,14 @@ from collections import Counter
 
 from late_frames import (
     INSERT,
-    TOMBSTONES,
     OnTheWire,
     all_judged,
     append,
+    died_sending,
     has_entries,
     heart,
     judged_otherwise,
+    lockable_mesh,
     of_one,
 )
 from mesh import Mesh
@@ -109,28 +110,16 @@ async def test_the_topic_is_read_to_the_own_claim(servers, tmp_path, monkeypatch
         ledger.epoch = member.epoch
         return ledger, position
 
-    async with running(servers, tmp_path) as mesh:
-        one, _ = mesh.sql
-        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
-        await mesh.settle()
-        wire = OnTheWire(mesh)
-        async with Paused(heart(mesh), "beat") as silent:
-            await silent.reached()
-            await one.execute(INSERT.format(1, "x"))
-            frame = await wire.frame()
-            before = mesh.nodes[0][0].board.tail.position
-            await mesh.drop(0)
-        async with await mesh.session(0) as client:
-            await judged_otherwise(mesh, client)
+    async with lockable_mesh(servers, tmp_path) as mesh:
+        board = mesh.nodes[0][0].board
+        async with died_sending(mesh) as wire:
+            before = board.tail.position
             if rule == "off":
                 monkeypatch.setattr(origin, "read_own_end", to_the_former_end)
             async with Paused(ClaimingSession, "raise_epoch") as claim:
                 mesh.start(0)
                 await claim.reached()
-                await append(mesh, frame)
-            await all_judged(mesh)
-            await client.execute("COMMIT")
-        await mesh.settle()
+                await append(mesh, await wire.frame())
         assert await values(mesh, 2) == ["next", "next" if rule == "on" else None]
 
 
@@ -143,10 +132,8 @@ async def test_an_epoch_is_claimed_once(servers, tmp_path, monkeypatch, rule) ->
         epoch = (await session.member()).epoch
         return epoch if epoch == self.board.epoch else await raise_epoch(self, session)
 
-    async with running(servers, tmp_path) as mesh:
+    async with lockable_mesh(servers, tmp_path) as mesh:
         one, _ = mesh.sql
-        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
-        await mesh.settle()
         wire = OnTheWire(mesh)
         wire.lands_behind_claim(mesh.nodes[0][0].writer)
         async with Paused(heart(mesh), "beat") as silent, await mesh.session(0) as client:
@@ -179,10 +166,7 @@ async def test_an_epoch_of_another_process_does_not_serve(
             return (await session.member()).epoch
         return await raise_epoch(self, session)
 
-    async with running(servers, tmp_path) as mesh:
-        one, _ = mesh.sql
-        await one.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, 5, 1)")
-        await mesh.settle()
+    async with lockable_mesh(servers, tmp_path) as mesh:
         await mesh.stop(0)
         if rule == "off":
             monkeypatch.setattr(Origin, "_raise_epoch", any_epoch)
@@ -202,14 +186,7 @@ async def test_an_epoch_of_another_process_does_not_serve(
         await asyncio.wait_for(raised.wait(), 20)
         mesh.start(0)
         await mesh.settle()
-        wire = OnTheWire(mesh)
-        async with Paused(heart(mesh), "beat") as silent:
-            await silent.reached()
-            await one.execute(INSERT.format(1, "x"))
-            await wire.frame()
-            await mesh.drop(0)
-        async with await mesh.session(0) as client:
-            await judged_otherwise(mesh, client)
+        async with died_sending(mesh) as wire:
             goes.set()
             if rule == "on":
                 await asyncio.wait([task], timeout=20)
@@ -218,9 +195,6 @@ async def test_an_epoch_of_another_process_does_not_serve(
             else:
                 mesh.nodes[0] = slow, task
             wire.lands_behind_claim(mesh.nodes[0][0].writer)
-            await all_judged(mesh)
-            await client.execute("COMMIT")
-        await mesh.settle()
         assert await values(mesh, 2) == ["next", "next" if rule == "on" else None]
 
 
