@@ -118,7 +118,7 @@ async def _examine(
         control = session if role == "admin" else control
     if control is None:
         return findings, None
-    asked = "settings"
+    asked = "server"
     try:
         context = await read_context(topology, region, control, lab=lab)
         context.grants = grants
@@ -126,7 +126,7 @@ async def _examine(
             asked = check.name
             findings += await _answers(check, context)
     except Retry as error:
-        # It has gone away meanwhile: that is no word on what was asked.
+        # No answer is no word on what was asked: it has gone away, say.
         lost = Finding("connection", Level.REFUSE, region.name, asked, error.what, error.remedy)
         return [*findings, lost], None
     return findings, context

@@ -79,7 +79,8 @@ class OnTheWire:
 async def judged_otherwise(mesh: Mesh, client) -> None:
     """Whoever looks at key 1 from now on finds it locked, and holds it back; key 2 follows.
 
-    No beat is logged between them, so that key 2 gets the number under which key 1 was sent.
+    The heart must be silent: with no beat between them, key 2 gets the number under which key 1
+    was sent.
     """
     await lock(client)
     await mesh.sql[0].execute(INSERT.format(2, "next"))
@@ -104,8 +105,8 @@ async def lockable_mesh(servers, tmp_path) -> AsyncIterator[Mesh]:
 async def died_sending(mesh: Mesh) -> AsyncIterator[OnTheWire]:
     """The first region's node has died with a frame about key 1 on the wire.
 
-    The context starts another one, to which key 1 is locked; when that has come to the end of
-    what is written, the context ends, the lock is gone, and the mesh settles.
+    Inside the context another one is to be started, to which key 1 is locked.  At its end that
+    has judged all that is written, the lock is gone, and the mesh has settled.
     """
     wire = OnTheWire(mesh)
     async with Paused(heart(mesh), "beat") as silent:

@@ -1,16 +1,17 @@
 """Rules of the mesh, switched off on real servers.
 
-Where a rule lives in ``meshnode.core`` its mutant is that of the simulation, the very same patch:
-what the schedules of a model show, one script on real servers shows too.
+A mutant of ``meshnode.core`` that asks nothing of the model is the patch here, too: what the
+schedules of a simulation show, one script on real servers shows as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from steps import converged, run
+from steps import Paused, converged, run
 
 from meshnode.mysql.applying import fence
+from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.schema import TriggerRole, tombstone_table, trigger_name
 from tests.sim import gate
 from tests.sim.mutants import MUTANTS
@@ -63,6 +64,20 @@ async def insert_stamped(sql, value: str, ts: int, origin: int) -> None:
     await sql.execute(
         f"INSERT INTO app.t (id, v, _mesh_ts, _mesh_origin) VALUES (1, '{value}', {ts}, {origin})"
     )
+
+
+def of_region(number: int) -> Callable[..., bool]:
+    """Picks the sessions of one region, for `Paused` on a class of sessions."""
+    return lambda session, *_: session.own == number
+
+
+def mender_of(number: int) -> Paused:
+    """The mender of a region, which stops when it has begun with a batch.
+
+    It says that its session is alive before it looks at anything.  What is written while it
+    stands still it finds afterwards, all at once.
+    """
+    return Paused(MenderSession, "keep_alive", of_region(number))
 
 
 class Between:

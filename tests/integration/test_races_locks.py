@@ -25,7 +25,6 @@ from steps import (
 from meshnode.errors import Retry
 from meshnode.mysql.schema import TriggerRole, tombstone_table, trigger_name
 
-NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 TOMBSTONES = tombstone_table("app", "t")
 
 

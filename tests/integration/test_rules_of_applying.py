@@ -28,7 +28,6 @@ from steps import (
 from meshnode.actors import parking
 from meshnode.actors.applier import Applier
 from meshnode.actors.apply_loop import ApplyLoop
-from meshnode.actors.straight import StraightWay
 from meshnode.core.plan import Form
 from meshnode.errors import Fenced, Retry
 from meshnode.mysql import applier_session, session
@@ -154,9 +153,6 @@ async def test_the_fence_asks_for_the_number(servers, tmp_path, monkeypatch, rul
     A client has deleted the row meanwhile, and its tombstone is forgotten.
     """
 
-    async def the_long_way(*_) -> bool:
-        return False
-
     async def by_epoch(session, first) -> bool:
         ((seq,),) = await session.query(
             f"SELECT seq FROM meshnode.applied WHERE origin = {first.origin} FOR UPDATE"
@@ -174,7 +170,6 @@ async def test_the_fence_asks_for_the_number(servers, tmp_path, monkeypatch, rul
     answered: list[bool] = []
     if rule == "off":
         monkeypatch.setattr(applier_session, "fence", by_epoch)
-    monkeypatch.setattr(StraightWay, "take", the_long_way)
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await mesh.settle()

@@ -5,12 +5,11 @@ from contextlib import asynccontextmanager
 
 from mesh import NAMES
 from regions import HOUR_US, now_us
-from rules import both, drop_triggers, ends, insert_stamped, switched, values
-from steps import Paused, converged, records, run, running, sees, tombstone, until
+from rules import both, drop_triggers, ends, insert_stamped, mender_of, switched, values
+from steps import converged, records, run, running, sees, tombstone, until
 
 from meshnode.core.stamp import Stamp
 from meshnode.mysql.applying import ApplyingStatements
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.schema import TriggerRole, tombstone_table
 
 TOMBSTONES = tombstone_table("app", "t")
@@ -174,7 +173,7 @@ async def test_a_delete_that_is_outlived_takes_no_row(servers, tmp_path, rule) -
         await mesh.settle()
         mesh.isolate(1)
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {now_us() + HOUR_US}, 2)")
-        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 2) as pause:
+        async with mender_of(2) as pause:
             await pause.reached()
             await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'waits')")
             async with one.transaction():

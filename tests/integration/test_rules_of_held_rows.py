@@ -10,30 +10,19 @@ from contextlib import asynccontextmanager
 import pytest
 from mesh import Mesh
 from regions import HOUR_US, now_us
-from rules import both, drop_triggers, insert_stamped, lock, lockable
+from rules import both, drop_triggers, insert_stamped, lock, lockable, mender_of, of_region
 from steps import Paused, converged, records, run, running, sees, stamp, until
 
 from meshnode.core.lifting import owes_a_record
 from meshnode.core.mend import Lift
 from meshnode.mysql import mend_rows
-from meshnode.mysql.claiming_session import ClaimingSession
 from meshnode.mysql.control import Control
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.mending import MendingStatements
 from meshnode.mysql.resolver_session import ResolverSession
-from meshnode.mysql.schema import TriggerRole, tombstone_table
+from meshnode.mysql.schema import TriggerRole
 from tests.sim.mutants import everywhere
 
-TOMBSTONES = tombstone_table("app", "t")
 ROW = "SELECT v FROM app.t WHERE id = 1"
-
-
-def of_the_first(session: MenderSession, *_: object) -> bool:
-    return session.own == 1
-
-
-def its_mender(session: MenderSession) -> bool:
-    return session.own == 1 and isinstance(session, ClaimingSession)
 
 
 @asynccontextmanager
@@ -52,7 +41,7 @@ async def held(
         if buried:
             await insert_stamped(one, "base", now_us() + HOUR_US, 1)
         await mesh.settle()
-        resolver = Paused(ResolverSession, "definitions", of_the_first)
+        resolver = Paused(ResolverSession, "definitions", of_region(1))
         async with resolver, await mesh.session(0) as client:
             await resolver.reached()
             await lock(client)
@@ -115,8 +104,8 @@ async def test_who_cannot_record_a_version_does_not_settle_it(
     if rule == "off":
         monkeypatch.setattr("meshnode.core.lifting.may_settle", lambda *_: True)
     async with held(servers, tmp_path, buried=True) as (mesh, client, resolver):
-        mender = Paused(MenderSession, "keep_alive", its_mender)
-        below = Paused(ResolverSession, "rows_below", of_the_first)
+        mender = mender_of(1)
+        below = Paused(ResolverSession, "rows_below", of_region(1))
         async with mender, below:
             await mender.reached()
             await client.execute("COMMIT")
@@ -147,9 +136,9 @@ async def test_who_knows_no_image_leaves_the_one_that_waits(
     if rule == "off":
         monkeypatch.setattr(MendingStatements, "_hold", wiping)
     async with held(servers, tmp_path, buried=True) as (mesh, client, resolver):
-        mender = Paused(MenderSession, "keep_alive", its_mender)
-        below = Paused(ResolverSession, "rows_below", of_the_first)
-        next_round = Paused(ResolverSession, "definitions", of_the_first)
+        mender = mender_of(1)
+        below = Paused(ResolverSession, "rows_below", of_region(1))
+        next_round = Paused(ResolverSession, "definitions", of_region(1))
         async with mender, below:
             await mender.reached()
             await client.execute("COMMIT")

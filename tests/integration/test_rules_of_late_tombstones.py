@@ -1,6 +1,6 @@
 """The rules of deletes that no trigger saw: each with the rule on, and off.
 
-The first region has no trigger for deletes.  Its base row has a stamp of an hour ahead, so that
+The first region loses its trigger for deletes.  Where its base row has a stamp of an hour ahead,
 the late tombstone is above whatever else is written.
 """
 
@@ -9,23 +9,28 @@ from contextlib import asynccontextmanager
 
 from mesh import Mesh
 from regions import HOUR_US, now_us
-from rules import Between, both, drop_triggers, ends, insert_stamped, lock, lockable, switched
+from rules import (
+    Between,
+    both,
+    drop_triggers,
+    ends,
+    insert_stamped,
+    lock,
+    lockable,
+    mender_of,
+    of_region,
+    switched,
+)
 from steps import Paused, converged, run, running, sees, until
 
 from meshnode.core import mend as core_mend
 from meshnode.core.stamp import Stamp, late_tombstone
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.mending import MendingStatements
 from meshnode.mysql.resolver_session import ResolverSession
-from meshnode.mysql.schema import TriggerRole, tombstone_table
+from meshnode.mysql.schema import TriggerRole
 
-TOMBSTONES = tombstone_table("app", "t")
 INSERT = "INSERT INTO app.t (id, v) VALUES (1, '{}')"
 DELETE = "DELETE FROM app.t WHERE id = 1"
-
-
-def of_the_first(session: MenderSession, *_: object) -> bool:
-    return session.own == 1
 
 
 @asynccontextmanager
@@ -34,7 +39,7 @@ async def unlooked(servers, tmp_path) -> AsyncIterator[tuple[Mesh, Paused]]:
     async with running(servers, tmp_path) as mesh:
         one, _ = mesh.sql
         await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
-        async with Paused(MenderSession, "keep_alive", of_the_first) as pause:
+        async with mender_of(1) as pause:
             await pause.reached()
             await insert_stamped(one, "base", now_us() + HOUR_US, 1)
             await one.execute(DELETE)
@@ -129,7 +134,7 @@ async def test_a_late_tombstone_is_dated_by_what_went(servers, tmp_path, monkeyp
         await mesh.settle()
         await drop_triggers(one, TriggerRole.AFTER_DELETE)
         mesh.isolate(0)
-        async with Paused(MenderSession, "keep_alive", of_the_first) as pause:
+        async with mender_of(1) as pause:
             await pause.reached()
             await one.execute(DELETE)
             await two.execute("UPDATE app.t SET v = 'newer' WHERE id = 1")
@@ -148,7 +153,7 @@ async def a_delete_before_a_lifted_insert(servers, tmp_path, rule, mutant, *role
         await drop_triggers(one, TriggerRole.BEFORE_INSERT)
         await insert_stamped(one, "base", now_us() + HOUR_US, 1)
         await mesh.settle()
-        async with Paused(MenderSession, "keep_alive", of_the_first) as pause:
+        async with mender_of(1) as pause:
             await pause.reached()
             await drop_triggers(one, *roles)
             async with one.transaction():
@@ -184,7 +189,7 @@ async def waiting(servers, tmp_path) -> AsyncIterator[tuple[Mesh, Paused]]:
         await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
         await insert_stamped(one, "base", now_us() + HOUR_US, 1)
         await mesh.settle()
-        resolver = Paused(ResolverSession, "definitions", of_the_first)
+        resolver = Paused(ResolverSession, "definitions", of_region(1))
         async with resolver, await mesh.session(0) as client:
             await resolver.reached()
             await lock(client)

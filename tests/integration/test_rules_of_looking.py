@@ -6,7 +6,7 @@ Two transactions meet on one key, in the one moment in which neither can have se
 import asyncio
 
 from regions import HOUR_US, now_us, write_past_triggers
-from rules import Between, both, drop_triggers, ends, values
+from rules import Between, both, drop_triggers, ends, mender_of, values
 from steps import (
     Paused,
     applying,
@@ -26,7 +26,6 @@ from meshnode.core import look
 from meshnode.core.lifting import Judge
 from meshnode.mysql import applying as applying_statements
 from meshnode.mysql import mending
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.mending import MendingStatements
 from meshnode.mysql.schema import TriggerRole, tombstone_table
 
@@ -217,7 +216,7 @@ async def test_only_the_row_that_was_judged_is_lifted(servers, tmp_path, monkeyp
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await drop_triggers(one, TriggerRole.BEFORE_INSERT)
-        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 1) as pause:
+        async with mender_of(1) as pause:
             await pause.reached()
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'unstamped')")
             await two.execute("INSERT INTO app.t (id, v) VALUES (1, 'two')")

@@ -5,13 +5,12 @@ patch that takes nothing else away) the same script must end wrong, and the test
 """
 
 from regions import HOUR_US
-from rules import both, ends
-from steps import Paused, converged, run, running, sees, stamp, tombstone, topic, waits
+from rules import both, ends, mender_of
+from steps import converged, run, running, sees, stamp, tombstone, topic, waits
 
 from meshnode.core.wire import REMOVE, UPSERT, Frame
 from meshnode.mysql import schema
 from meshnode.mysql.lookup import Lookup
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.schema import tombstone_table
 
 NOW = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
@@ -121,7 +120,7 @@ async def test_a_trigger_never_lowers_a_tombstone(servers, tmp_path, monkeypatch
         future = await two.value(NOW) + HOUR_US
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {future}, 2)")
         await mesh.settle()
-        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 1) as pause:
+        async with mender_of(1) as pause:
             await pause.reached()
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
             await one.execute("DELETE FROM app.t WHERE id = 1")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from regions import now_us, write_past_triggers
-from rules import both, ends, switched, unfenced, values
+from rules import both, ends, mender_of, switched, unfenced, values
 from steps import (
     Paused,
     converged,
@@ -28,7 +28,6 @@ from meshnode.mysql import applier_session
 from meshnode.mysql.applier_session import ApplierSession
 from meshnode.mysql.assemble import Assembler
 from meshnode.mysql.maps import Role
-from meshnode.mysql.mender_session import MenderSession
 from meshnode.mysql.resolver_session import ResolverSession
 from meshnode.mysql.schema import tombstone_table
 
@@ -177,7 +176,7 @@ async def forgotten_by_all_others(servers, tmp_path, rule: str, switch: Callable
         ahead = now_us() + 2_000_000
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {ahead}, 2)")
         await mesh.settle()
-        async with Paused(MenderSession, "keep_alive", lambda self: self.own == 1) as pause:
+        async with mender_of(1) as pause:
             await pause.reached()
             await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x')")
             await sees(mesh, 0, f"SELECT frontier > {ahead} FROM meshnode.applied", 1)
@@ -264,6 +263,7 @@ async def test_a_letter_is_closed_when_it_is_overtaken(
         monkeypatch.setattr(ResolverSession, "version", always)
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
+        await mesh.settle()
         await two.execute(CHECK)
         await one.execute("INSERT INTO app.t VALUES (1, 'big', 200), (2, 'big', 200)")
         state = "SELECT state FROM meshnode.dead_letter WHERE JSON_VALUE(row_key, '$.id') = {}"

@@ -27,8 +27,8 @@ makes this page; a test holds it against `tests/sim/mutants_*.py`.
   oracle rejected, or that stopped with an error of the mesh; then the check that spoke most often.
   A few kills each, so a share is an order of magnitude.
 - *on real servers*: the test that shows the same rule there. Those in `test_rules_of_*.py` run
-  their script twice, with the rule on and with it off, and must end well and wrong; where a rule
-  is a function of `meshnode.core`, it is this very mutant that switches it off."""
+  their script with the rule on and with it off, and must end well and wrong; a mutant of
+  `meshnode.core` that asks nothing of the model is the very patch that switches it off there."""
 
 AREAS = (
     "Stamps", "Tombstones", "Keys", "Version replaced", "Lift", "Late tombstone", "Net effect",

@@ -123,7 +123,7 @@ async def test_a_server_that_goes_away_while_it_is_examined_is_waited_for(
     monkeypatch.setattr(doctor.accounts, "secrets", lambda *_: None)
     found = await doctor.examine(cast(Topology, topology), "east")
     answered = [] if early else [("a", "", Level.OK)]
-    asked = "settings" if early else "b"
+    asked = "server" if early else "b"
     assert [(each.check, each.subject, each.level) for each in found] == [
         *answered, ("connection", asked, Level.REFUSE),
     ]  # fmt: skip
