@@ -69,7 +69,10 @@ async def _begin(control: Control) -> None:
 async def back_under_a_transaction(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     """The clock steps back by ``seconds`` while a client's transaction is open."""
     (region,) = fault.target
-    async with mesh.holding(f"clock:{region}"), await mesh.sql(region) as control:
+    async with (
+        mesh.holding(f"clock:{region}", f"server:{region}"),
+        await mesh.sql(region) as control,
+    ):
         await _begin(control)
         mesh.clocks[region].step(-fault.number("seconds"))
         try:

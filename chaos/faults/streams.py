@@ -37,7 +37,7 @@ async def rewind(mesh: Mesh, fault: Fault) -> AsyncIterator[None]:
     count is not."""
     region, origin = fault.target
     back = int(fault.number("back", 20))
-    async with mesh.holding(f"node:{region}"):
+    async with mesh.holding(f"node:{region}", f"server:{region}"):
         await mesh.kill_node(region)
         bus = bare_bus(mesh.topology)
         try:
