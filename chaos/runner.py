@@ -248,7 +248,9 @@ async def _fault(
         if watched:
             await watched.healed(fault, links)
     except Exception as error:
-        journal.find("run", f"{fault} failed: {error!r}\n{traceback.format_exc()}")
+        # Findings go into reports, which are about the mesh and name no folder of a machine.
+        journal.note("failed", fault=str(fault), text=traceback.format_exc())
+        journal.find("run", f"{fault} failed: {error!r}")
 
 
 async def _worked(loads: Sequence[Workload], journal: Journal) -> None:
