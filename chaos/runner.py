@@ -110,7 +110,7 @@ async def run(
     try:
         await _run(plan, folder, journal, result, allowed, report)
     except Exception as error:
-        journal.find("run", f"the run itself failed: {error!r}\n{traceback.format_exc()}")
+        _failed(journal, "the run itself", error)
     finally:
         result.seconds = time.monotonic() - began
         result.findings, result.more_findings = journal.findings, journal.more
@@ -248,9 +248,13 @@ async def _fault(
         if watched:
             await watched.healed(fault, links)
     except Exception as error:
-        # Findings go into reports, which are about the mesh and name no folder of a machine.
-        journal.note("failed", fault=str(fault), text=traceback.format_exc())
-        journal.find("run", f"{fault} failed: {error!r}")
+        _failed(journal, str(fault), error)
+
+
+def _failed(journal: Journal, what: str, error: Exception) -> None:
+    """The journal has where; findings go into reports, which name no folder of a machine."""
+    journal.note("failed", what=what, text="".join(traceback.format_exception(error)))
+    journal.find("run", f"{what} failed: {error!r}")
 
 
 async def _worked(loads: Sequence[Workload], journal: Journal) -> None:
