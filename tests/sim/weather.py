@@ -36,9 +36,9 @@ class Weather:
 
     def __init__(self, rng: random.Random, aim: dict[str, Any] | None = None) -> None:
         choice = rng.choice
-        self.regions = choice((2,) * 6 + (3,) * 12 + (4,) * 4 + (5, rng.randint(6, 8)))
+        self.regions = choice((2,) * 8 + (3,) * 12 + (4,) * 3 + (rng.randint(5, 8),))
         self.keys = choice((1, 1, 2, 3, 5))
-        self.transactions = choice((15, 20, 30, 40))
+        self.transactions = choice((10, 15, 20, 25))
         self.length = choice((30 * MILLISECOND, 2 * SECOND, 8 * SECOND, 40 * SECOND, 150 * SECOND))
         length = (aim or {}).get("length", self.length)
         self.latency = choice((MILLISECOND, length // 40, length // 8))
@@ -55,7 +55,7 @@ class Weather:
         self.wire = choice((1, 1, slow // 300, slow // 60))
         self.late = choice((length // 100, length // 10))
         self.linger = choice((1, length // 100, length // 20))
-        self.beat = length // choice((1, 2, 4, 8))
+        self.beat = length // choice((1, 2, 4))
         self.collect = choice((0, 0, length // 4, length // 16))
         self.rounds = choice((slow // 25, SECOND, slow // 8))
         self.back = choice((0, 0, 2, 6))
