@@ -87,9 +87,9 @@ MORE: dict[str, dict[str, Any]] = {
     # Commits that show long after they are in the binlog; deletes that meet everywhere.
     "lags": {
         **_QUIET, "regions": 3, "keys": 3, "length": 2 * SECOND, "skew": SECOND, "words": 0,
-        "slowness": (5 * MILLISECOND,), "commit_lag": (60 * MILLISECOND,), "tail_pause": (1,),
+        "slowness": (5 * MILLISECOND,), "commit_lag": (120 * MILLISECOND,), "tail_pause": (1,),
         "latency": 20 * MILLISECOND, "mix": {"put": 3, "delete": 4}, "size": (1,), "hold": 0,
-        "transactions": 60, "collect": 0,
+        "transactions": 40, "collect": 0,
     },
     # The same with much time between the statements of an applier.
     "slow": {
