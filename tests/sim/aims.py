@@ -76,7 +76,7 @@ AIMS: dict[str, dict[str, Any]] = {
     # Processes of one region that start at any moment, stand still, and wake up.
     "claims": {
         "regions": 2, "keys": 2, "transactions": 30, "length": 4 * SECOND, "steps": 0,
-        "faults": ["crash", "origin", "double", "twin", "freeze", "silence"], "fault_count": 20,
+        "faults": ["crash", "origin", "double", "twin", "freeze", "silence"], "fault_count": 24,
         "wire": 50 * MILLISECOND, "late": SECOND, "linger": 200 * MILLISECOND,
         "slowness": (20 * MILLISECOND,), "beat": 500 * MILLISECOND,
     },
