@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from mesh import NAMES, Mesh
 from rules import lock, lockable
-from steps import Paused, running, sees
+from steps import Paused, actor_of, running, sees
 
 from meshnode.actors.heart import Heart
 from meshnode.bus.port import BusWriter, Position
@@ -27,8 +27,8 @@ def has_entries(record: Record) -> bool:
 
 
 def heart(mesh: Mesh) -> Heart:
-    node, _ = mesh.nodes[0]
-    return next(each for each in node.actors if each.name == "heart")
+    """The first region's."""
+    return actor_of(mesh, 0, "heart")
 
 
 class OnTheWire:

@@ -4,14 +4,18 @@ A mutant of ``meshnode.core`` that asks nothing of the model is the patch here, 
 schedules of a simulation show, one script on real servers shows as well.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import pytest
-from steps import Paused, converged, run
+from mesh import Mesh
+from regions import HOUR_US, now_us
+from steps import Paused, converged, run, running
 
 from meshnode.mysql.applying import fence
+from meshnode.mysql.control import Control
 from meshnode.mysql.mender_session import MenderSession
+from meshnode.mysql.resolver_session import ResolverSession
 from meshnode.mysql.schema import TriggerRole, tombstone_table, trigger_name
 from tests.sim import gate
 from tests.sim.mutants import MUTANTS
@@ -57,6 +61,29 @@ async def lock(client) -> None:
     """Hold the tombstone of key 1 of ``app.t`` in an open transaction."""
     tombstones = tombstone_table("app", "t")
     await run(client, "BEGIN", f"SELECT * FROM {tombstones} WHERE id = 1 FOR UPDATE")
+
+
+@asynccontextmanager
+async def held_by_a_client(
+    servers, folder, *, base: bool
+) -> AsyncIterator[tuple[Mesh, Control, Paused]]:
+    """A mesh, a client that holds key 1 in the first region, and its resolver, who stands still.
+
+    There no trigger stamps inserts, and none sees deletes.  ``base``: the key has a row, with a
+    stamp of an hour ahead.
+    """
+    async with running(servers, folder) as mesh:
+        one, _ = mesh.sql
+        await lockable(one)
+        await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
+        if base:
+            await insert_stamped(one, "base", now_us() + HOUR_US, 1)
+        await mesh.settle()
+        resolver = Paused(ResolverSession, "definitions", of_region(1))
+        async with resolver, await mesh.session(0) as client:
+            await resolver.reached()
+            await lock(client)
+            yield mesh, client, resolver
 
 
 async def insert_stamped(sql, value: str, ts: int, origin: int) -> None:

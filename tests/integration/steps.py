@@ -84,10 +84,15 @@ async def sees(
         ) from None
 
 
+def actor_of(mesh: Mesh, at: int, name: str):
+    """The actor of a region's node with this name."""
+    node, _ = mesh.nodes[at]
+    return next(each for each in node.actors if each.name == name)
+
+
 def actor(mesh: Mesh, at: int, name: str):
     """The state of one actor of a region's node."""
-    node, _ = mesh.nodes[at]
-    return next(each.state for each in node.actors if each.name == name)
+    return actor_of(mesh, at, name).state
 
 
 async def waits(mesh: Mesh, at: int, name: str, *words: str, state: str = "halted"):
@@ -172,8 +177,7 @@ async def run(sql: Control, *statements: str) -> None:
 
 def applier(mesh: Mesh, at: int, peer: int):
     """The applier in region ``at`` of what region ``peer`` publishes."""
-    node, _ = mesh.nodes[at]
-    return next(each for each in node.actors if each.name == f"applier {NAMES[peer]}")
+    return actor_of(mesh, at, f"applier {NAMES[peer]}")
 
 
 def applying(mesh: Mesh, at: int, peer: int):
@@ -268,8 +272,7 @@ async def topic(mesh: Mesh, at: int) -> list[Frame | Claim]:
 @contextlib.asynccontextmanager
 async def gardening(mesh, at: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """One round of tombstone GC in a region, to be had at once."""
-    node, _ = mesh.nodes[at]
-    gardener = next(actor for actor in node.actors if actor.name == "gardener")
+    gardener = actor_of(mesh, at, "gardener")
     async with gardener.store.gardening() as session:
         yield lambda: gardener.drop_tombstones(session)
 

@@ -5,7 +5,7 @@ import shutil
 
 from aiokafka.admin import AIOKafkaAdminClient
 from mesh import NAMES
-from steps import PLAIN, running, until, waits
+from steps import PLAIN, actor_of, running, until, waits
 
 from meshnode.lab.rounds import wait
 from meshnode.ops.install import uninstall
@@ -86,7 +86,7 @@ async def test_a_node_that_was_replaced_before_its_claim_writes_nothing_more(
             return await mesh.sql[0].value(beat) > 1
 
         await until(beats, "the node that is halted writes beats")
-        heart = next(each for each in mesh.nodes[0][0].actors if each.name == "heart")
+        heart = actor_of(mesh, 0, "heart")
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(await mesh.session(0))
             for each in (0, 1):

@@ -1,6 +1,6 @@
 """Records of conflicts are kept for their time, by clocks that can be trusted."""
 
-from steps import running, until
+from steps import actor_of, running, until
 
 AGES = (0, 29, 31, 400)
 INSERT = (
@@ -14,8 +14,7 @@ LEFT = "SELECT COUNT(*) FROM meshnode.conflict_log"
 
 async def forget(mesh) -> None:
     """What the gardener of the first region does every ten seconds."""
-    node, _ = mesh.nodes[0]
-    gardener = next(actor for actor in node.actors if actor.name == "gardener")
+    gardener = actor_of(mesh, 0, "gardener")
     async with gardener.store.gardening() as session:
         await gardener.forget_records(session)
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from mesh import NAMES, Mesh, mesh_of
 from prometheus_client.parser import text_string_to_metric_families
-from steps import PLAIN, QUICK, actor, applier, converged, sees, until
+from steps import PLAIN, QUICK, actor, actor_of, applier, converged, sees, until
 
 from meshnode import cli
 from meshnode.errors import Refused
@@ -235,7 +235,7 @@ async def test_a_paused_peer_stays_away_through_a_restart_until_it_is_resumed(se
         await told_by_status(mesh, since)
         mesh.start(1)
         # The applier itself looks before its first batch, whenever the census does.
-        census = next(each for each in mesh.nodes[1][0].actors if each.name == "census")
+        census = actor_of(mesh, 1, "census")
         census.run = asyncio.Event().wait
         await operator.ready(1)
         await self_says_paused(mesh, since)

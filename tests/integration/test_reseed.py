@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from mesh import NAMES, Mesh, mesh_of
-from steps import QUICK, converged, forget_topic, until
+from steps import QUICK, actor_of, converged, forget_topic, until
 
 from meshnode.accounts import Account
 from meshnode.bus.segment import list_segments
@@ -31,7 +31,7 @@ async def first_records_are_gone(mesh: Mesh) -> None:
 
     async def gone() -> bool:
         for at in (0, 1):
-            gardener = next(each for each in mesh.nodes[at][0].actors if each.name == "gardener")
+            gardener = actor_of(mesh, at, "gardener")
             await gardener.retain()
         folders = [Path(mesh.topology.bus.dir) / name for name in NAMES[:2]]
         return all(list_segments(folder)[0] > 0 for folder in folders)

@@ -5,13 +5,12 @@ back.  Nobody else has seen such a version: when it is gone, only its record say
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 from mesh import Mesh
-from regions import HOUR_US, now_us
-from rules import both, drop_triggers, insert_stamped, lock, lockable, mender_of, of_region
-from steps import Paused, converged, records, run, running, sees, stamp, until
+from rules import both, held_by_a_client, mender_of, of_region
+from steps import Paused, converged, records, run, sees, stamp, until
 
 from meshnode.core.lifting import owes_a_record
 from meshnode.core.mend import Lift
@@ -19,7 +18,6 @@ from meshnode.mysql import mend_rows
 from meshnode.mysql.control import Control
 from meshnode.mysql.mending import MendingStatements
 from meshnode.mysql.resolver_session import ResolverSession
-from meshnode.mysql.schema import TriggerRole
 from tests.sim.mutants import everywhere
 
 ROW = "SELECT v FROM app.t WHERE id = 1"
@@ -34,22 +32,13 @@ async def held(
     The row 'first', which no trigger has stamped, waits.  ``buried``: a delete came before it
     that no trigger saw, of a row with a stamp ahead; its late tombstone waits, too.
     """
-    async with running(servers, tmp_path) as mesh:
+    async with held_by_a_client(servers, tmp_path, base=buried) as (mesh, client, resolver):
         one, _ = mesh.sql
-        await lockable(one)
-        await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
         if buried:
-            await insert_stamped(one, "base", now_us() + HOUR_US, 1)
-        await mesh.settle()
-        resolver = Paused(ResolverSession, "definitions", of_region(1))
-        async with resolver, await mesh.session(0) as client:
-            await resolver.reached()
-            await lock(client)
-            if buried:
-                await one.execute("DELETE FROM app.t WHERE id = 1")
-            await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'first')")
-            await until(lambda: mesh.count("held") == 1, "a row that is held back")
-            yield mesh, client, resolver
+            await one.execute("DELETE FROM app.t WHERE id = 1")
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'first')")
+        await until(lambda: mesh.count("held") == 1, "a row that is held back")
+        yield mesh, client, resolver
 
 
 async def lost(mesh: Mesh) -> list[str | None]:
@@ -62,20 +51,14 @@ async def lost(mesh: Mesh) -> list[str | None]:
 async def test_a_version_that_gives_way_has_a_record(servers, tmp_path, rule) -> None:
     """Off: the next version takes its place, and nothing says that it was there."""
     async with held(servers, tmp_path) as (mesh, client, resolver):
-        if rule == "on":
-            await gives_way(mesh, client, resolver)
-        else:
-            with everywhere(owes_a_record, lambda _: lambda *_: False):
-                await gives_way(mesh, client, resolver)
+        off = everywhere(owes_a_record, lambda _: lambda *_: False)
+        with off if rule == "off" else nullcontext():
+            await mesh.sql[0].execute("UPDATE app.t SET v = 'second' WHERE id = 1")
+            await until(lambda: mesh.count("held") == 2, "another version that is held back")
+            await client.execute("COMMIT")
+            resolver.go()
+            assert [row[1] for row in await converged(mesh)] == ["second"]
         assert await lost(mesh) == (["first"] if rule == "on" else [])
-
-
-async def gives_way(mesh: Mesh, client: Control, resolver: Paused) -> None:
-    await mesh.sql[0].execute("UPDATE app.t SET v = 'second' WHERE id = 1")
-    await until(lambda: mesh.count("held") == 2, "another version that is held back")
-    await client.execute("COMMIT")
-    resolver.go()
-    assert [row[1] for row in await converged(mesh)] == ["second"]
 
 
 @both

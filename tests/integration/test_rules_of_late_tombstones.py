@@ -14,11 +14,9 @@ from rules import (
     both,
     drop_triggers,
     ends,
+    held_by_a_client,
     insert_stamped,
-    lock,
-    lockable,
     mender_of,
-    of_region,
     switched,
 )
 from steps import Paused, converged, run, running, sees, until
@@ -26,7 +24,6 @@ from steps import Paused, converged, run, running, sees, until
 from meshnode.core import mend as core_mend
 from meshnode.core.stamp import Stamp, late_tombstone
 from meshnode.mysql.mending import MendingStatements
-from meshnode.mysql.resolver_session import ResolverSession
 from meshnode.mysql.schema import TriggerRole
 
 INSERT = "INSERT INTO app.t (id, v) VALUES (1, '{}')"
@@ -183,21 +180,13 @@ async def test_the_net_effect_hides_no_tombstone(servers, tmp_path, rule) -> Non
 @asynccontextmanager
 async def waiting(servers, tmp_path) -> AsyncIterator[tuple[Mesh, Paused]]:
     """A late tombstone that met a lock waits for the resolver, who stands still."""
-    async with running(servers, tmp_path) as mesh:
+    async with held_by_a_client(servers, tmp_path, base=True) as (mesh, client, resolver):
         one, _ = mesh.sql
-        await lockable(one)
-        await drop_triggers(one, TriggerRole.BEFORE_INSERT, TriggerRole.AFTER_DELETE)
-        await insert_stamped(one, "base", now_us() + HOUR_US, 1)
-        await mesh.settle()
-        resolver = Paused(ResolverSession, "definitions", of_region(1))
-        async with resolver, await mesh.session(0) as client:
-            await resolver.reached()
-            await lock(client)
-            await one.execute(DELETE)
-            await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 0)
-            await client.execute("COMMIT")
-            assert await one.value("SELECT COUNT(*) FROM meshnode.mend") == 1
-            yield mesh, resolver
+        await one.execute(DELETE)
+        await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 0)
+        await client.execute("COMMIT")
+        assert await one.value("SELECT COUNT(*) FROM meshnode.mend") == 1
+        yield mesh, resolver
 
 
 @both

@@ -1,7 +1,7 @@
 """Settings that somebody changes while the node runs."""
 
 import pytest
-from steps import running, sees, until, waits
+from steps import actor_of, running, sees, until, waits
 
 from meshnode.ops.status import look
 
@@ -65,7 +65,7 @@ async def test_a_lab_may_run_without_durability(servers, tmp_path, monkeypatch) 
         one = mesh.sql[0]
         await mesh.settle()
         await one.execute("SET GLOBAL sync_binlog = 0")
-        guard = next(each for each in mesh.nodes[0][0].actors if each.name == "settings")
+        guard = actor_of(mesh, 0, "settings")
         await until(lambda: guard.warned, "the guard has seen it")
         await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'goes on')")
         await sees(mesh, 1, COUNT, 1)

@@ -14,7 +14,7 @@ from filed import Filed, door, filed, sessions
 from kafka_steps import over_kafka
 from mesh import NAMES, Mesh, mesh_of
 from otlp import receiver
-from steps import PLAIN, QUICK, actor, converged, sees, until
+from steps import PLAIN, QUICK, actor, actor_of, converged, sees, until
 
 from meshnode.accounts import Account
 from meshnode.actors import watcher
@@ -157,10 +157,7 @@ async def test_limits_change_without_a_new_start(servers, tmp_path) -> None:
         site.write(msgspec.structs.replace(mesh.topology, limits=slow))
         for at in (0, 1):
             await site.taken(at)
-        hearts = [
-            next(each for each in node.actors if each.name == "heart")
-            for node, _ in mesh.nodes.values()
-        ]
+        hearts = [actor_of(mesh, at, "heart") for at in mesh.nodes]
         assert [heart.seconds() for heart in hearts] == [APART_SECONDS] * 2
         site.write(
             msgspec.structs.replace(
@@ -171,7 +168,7 @@ async def test_limits_change_without_a_new_start(servers, tmp_path) -> None:
             await site.taken(at)
         await insert(mesh, 0, 1)
         await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "row 1")
-        applier = next(each for each in mesh.nodes[1][0].actors if each.name == "applier one")
+        applier = actor_of(mesh, 1, "applier one")
         assert applier.loop.intake.run_rows == 100
         assert [(node, node.board.epoch) for node, _ in mesh.nodes.values()] == before
         assert [process.node for process in site.processes] == [node for node, _ in before]
