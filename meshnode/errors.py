@@ -40,7 +40,14 @@ class Retry(MeshError):
 
 
 class Busy(Retry):
-    """A row is locked by somebody else: split the batch and try again."""
+    """A row is locked by somebody else: split the batch and try again.
+
+    ``waited``: for as long as the session waits; otherwise the server said so at once.
+    """
+
+    def __init__(self, what: str, remedy: str = "", waited: bool = False) -> None:
+        super().__init__(what, remedy)
+        self.waited = waited
 
 
 class Replan(Retry):

@@ -82,8 +82,11 @@ class ApplyLoop:
                 pending.extend(inbox.take(self.view.now.limits.batch_bytes))
             await hold(self.board, self.peer, self.region.name, self.state, self.session)
             batch = next_batch(pending, effort.items, self.view.now.limits.batch_rows)
+            if effort.avoided:
+                batch = self._unsuspected(batch)
             if any(ready.segments for ready in batch):
-                if await self.straight.take(batch, partial(self._following, len(batch))):
+                following = partial(self._following, len(batch))
+                if not effort.aside and await self.straight.take(batch, following):
                     self._done(batch)
                 else:
                     self._take_apart(batch)
@@ -142,6 +145,19 @@ class ApplyLoop:
         if len(pending) == taken:
             pending.extend(self.inbox.take(limits.batch_bytes))
         return next_batch(islice(pending, taken, None), self.effort.items, limits.batch_rows)
+
+    def _unsuspected(self, batch: list[Ready]) -> list[Ready]:
+        """``batch`` up to the first step that may meet a lock that was just waited for in vain.
+
+        That one is tried by itself, and what is still locked is set aside at once.
+        """
+        effort = self.effort
+        for place, ready in enumerate(batch):
+            if effort.avoided.suspects(ready.used):
+                if not place:
+                    effort.park = effort.aside = True
+                return batch[: place or 1]
+        return batch
 
     def _take_apart(self, batch: list[Ready]) -> None:
         """Put the items of the runs of ``batch`` in their place: they go the long way."""

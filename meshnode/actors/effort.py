@@ -13,9 +13,12 @@ and hopeful to slow and certain:
 - ``aside``: count rows that are locked among these.  Who holds them may be away for hours.
 
 ``items`` bounds the next batch: halved by trouble, doubled by every success.
+
+``avoided`` outlives the batch: locks that batch after batch would wait for.
 """
 
 from meshnode import limits
+from meshnode.actors.avoided import Avoided
 
 SHORT_OF_PATIENCE_SECONDS = 60.0
 """For so long after rows were set aside, further locked rows are set aside at once."""
@@ -33,6 +36,7 @@ class Effort:
 
     def __init__(self) -> None:
         self.items = 1_000_000
+        self.avoided = Avoided()
         self._impatient_until = 0.0
         self.reset()
 

@@ -15,6 +15,7 @@ parts before it is undone: their rows went in, in the order of the source.
 
 from collections.abc import Iterable, Sequence
 
+from meshnode.actors.avoided import Avoided, NotTried
 from meshnode.actors.effort import Effort
 from meshnode.actors.tally import Tally
 from meshnode.actors.writing import PeerWriter
@@ -24,6 +25,9 @@ from meshnode.core.plan import Plan, Work
 from meshnode.errors import Busy, MeshError, RowError
 from meshnode.store.values import Unable
 
+WAITS = 3
+"""Times that rows of one item are waited for before others are set aside untried."""
+
 
 async def apply_part(
     writer: PeerWriter, work: Work, effort: Effort, format_bytes: bytes, tally: Tally
@@ -32,6 +36,9 @@ async def apply_part(
 
     Most parts have no such row, so each is first tried as a whole.
     """
+    if effort.aside and effort.avoided.suspects(each.at[0] for each in work.incoming):
+        await apply_parking(writer, work, effort, format_bytes, tally)
+        return
     await writer.session.save("part")
     try:
         plan = await writer.write([work], deep=effort.deep, wait=effort.wait, split=effort.split)
@@ -51,95 +58,108 @@ async def apply_parking(
 
     ``format_bytes`` is the format description that the images follow.
     """
-    parked = await _unable(writer, work, tally, effort.aside)
+    avoided = effort.avoided if effort.aside else None
+    parked = await Parking(writer, work, tally, avoided).unable()
     for _, error in parked:
         tally.counts["parked" if isinstance(error, RowError) else "set_aside"] += 1
     await writer.session.park(parked, work.item, writer.peer.id, format_bytes)
 
 
-async def _unable(writer: PeerWriter, work: Work, tally: Tally, aside: bool) -> list[Unable]:
-    """Apply what can be applied of ``work``; the outcomes that cannot, each with its error.
+class Parking:
+    """Applies what can be applied of ``work``.
 
-    With ``aside`` these include rows that somebody else holds locked, which are not waited for.
-
-    A half may have failed on a unique value that a row of another half still
-    held: what met a duplicate is tried again, together, as long as that helps, and
-    then in parts, of which one may be without the row that is in the way of all.
+    With ``avoided`` rows that somebody else holds locked count among those that cannot, and are
+    not waited for where that can be helped.
     """
-    parked: list[Unable] = []
-    apart = Apart()
-    await _attempt(writer, work, work.incoming, parked, tally, aside)
-    while True:
-        again = [incoming for incoming, error in parked if _duplicate(error)]
-        left = [each for each in parked if not _duplicate(each[1])]
-        await _attempt(writer, work, again, left, tally, aside)
-        if len(left) == len(parked):
-            settled = await _part(writer, work, apart.parts(again), tally, aside)
-            if not settled:
-                return parked
-            left = [each for each in parked if all(each[0] is not one for one in settled)]
-        parked = left
 
+    def __init__(
+        self, writer: PeerWriter, work: Work, tally: Tally, avoided: Avoided | None
+    ) -> None:
+        self.writer = writer
+        self.work = work
+        self.tally = tally
+        self.avoided = avoided
+        self.waits = 0
 
-async def _part(
-    writer: PeerWriter,
-    work: Work,
-    parts: Iterable[Sequence[Incoming]],
-    tally: Tally,
-    aside: bool,
-) -> Sequence[Incoming]:
-    """Apply the first of ``parts`` that goes in as a whole; nothing where none does."""
-    for part in parts:
-        if await _whole(writer, work, part, tally, aside) is None:
-            return part
-    return ()
+    async def unable(self) -> list[Unable]:
+        """Apply what can be applied; the outcomes that cannot, each with its error.
+
+        A half may have failed on a unique value that a row of another half still
+        held: what met a duplicate is tried again, together, as long as that helps, and
+        then in parts, of which one may be without the row that is in the way of all.
+        """
+        parked: list[Unable] = []
+        apart = Apart()
+        await self._attempt(self.work.incoming, parked)
+        while True:
+            again = [incoming for incoming, error in parked if _duplicate(error)]
+            left = [each for each in parked if not _duplicate(each[1])]
+            await self._attempt(again, left)
+            if len(left) == len(parked):
+                settled = await self._part(apart.parts(again))
+                if not settled:
+                    return parked
+                left = [each for each in parked if all(each[0] is not one for one in settled)]
+            parked = left
+
+    async def _part(self, parts: Iterable[Sequence[Incoming]]) -> Sequence[Incoming]:
+        """Apply the first of ``parts`` that goes in as a whole; nothing where none does."""
+        for part in parts:
+            if await self._whole(part) is None:
+                return part
+        return ()
+
+    async def _attempt(self, incoming: Sequence[Incoming], parked: list[Unable]) -> None:
+        """Apply the outcomes ``incoming``, halving what fails."""
+        if not incoming:
+            return
+        error = await self._whole(incoming)
+        if error is None:
+            return
+        if isinstance(error, NotTried):
+            parked += [Unable(each, error) for each in incoming if each.at in error.keys]
+            await self._attempt([each for each in incoming if each.at not in error.keys], parked)
+        elif len(incoming) == 1:
+            parked.append(Unable(incoming[0], error))
+        else:
+            middle = len(incoming) // 2
+            await self._attempt(incoming[:middle], parked)
+            await self._attempt(incoming[middle:], parked)
+
+    async def _whole(self, incoming: Sequence[Incoming]) -> RowError | Busy | None:
+        """Apply the outcomes ``incoming``, all or none; why not."""
+        session, avoided = self.writer.session, self.avoided
+        name = f"p{len(incoming)}"
+        await session.save(name)
+        try:
+            plan = await self._outcomes(incoming)
+        except (RowError, Busy) as error:
+            if isinstance(error, Busy) and avoided is None:
+                raise
+            await session.back_to(name)
+            if isinstance(error, Busy) and error.waited:
+                self._waited(incoming)
+            return error
+        if avoided is not None:
+            avoided.done(plan)
+        self.tally.add(plan)
+        return None
+
+    async def _outcomes(self, incoming: Sequence[Incoming]) -> Plan:
+        avoided = self.avoided
+        if avoided is not None:
+            avoided.rows(incoming)
+        part = Work(self.work.item, self.work.scanned, list(incoming))
+        return await self.writer.write(
+            [part], deep=True, wait=avoided is None, split=True, avoided=avoided
+        )
+
+    def _waited(self, incoming: Sequence[Incoming]) -> None:
+        """A row alone has met the lock for certain; one among many is looked for a few times."""
+        self.waits += 1
+        if self.avoided is not None and (len(incoming) == 1 or self.waits >= WAITS):
+            self.avoided.waited(each.at[0] for each in incoming)
 
 
 def _duplicate(error: MeshError) -> bool:
     return isinstance(error, RowError) and error.duplicate
-
-
-async def _attempt(
-    writer: PeerWriter,
-    work: Work,
-    incoming: Sequence[Incoming],
-    parked: list[Unable],
-    tally: Tally,
-    aside: bool,
-) -> None:
-    """Apply the outcomes ``incoming``, halving what fails."""
-    if not incoming:
-        return
-    error = await _whole(writer, work, incoming, tally, aside)
-    if error is None:
-        return
-    if len(incoming) == 1:
-        parked.append(Unable(incoming[0], error))
-        return
-    middle = len(incoming) // 2
-    await _attempt(writer, work, incoming[:middle], parked, tally, aside)
-    await _attempt(writer, work, incoming[middle:], parked, tally, aside)
-
-
-async def _whole(
-    writer: PeerWriter, work: Work, incoming: Sequence[Incoming], tally: Tally, aside: bool
-) -> RowError | Busy | None:
-    """Apply the outcomes ``incoming``, all or none; why not."""
-    name = f"p{len(incoming)}"
-    await writer.session.save(name)
-    try:
-        plan = await _outcomes(writer, work, incoming, wait=not aside)
-    except (RowError, Busy) as error:
-        if isinstance(error, Busy) and not aside:
-            raise
-        await writer.session.back_to(name)
-        return error
-    tally.add(plan)
-    return None
-
-
-async def _outcomes(
-    writer: PeerWriter, work: Work, incoming: Sequence[Incoming], wait: bool
-) -> Plan:
-    part = Work(work.item, work.scanned, list(incoming))
-    return await writer.write([part], deep=True, wait=wait, split=True)

@@ -11,10 +11,16 @@ of theirs.  Otherwise each goes by itself.
 A row that was only locked is nobody's affair but the mesh's: its letter waits, with a note,
 for whatever else is in its way as well, a table that may not be written here for one.  Only the
 row itself, where it cannot stand, makes it an operator's.
+
+Some locks show only in that they are waited for (`meshnode.actors.avoided`), with the row of
+``applied`` in hand, for which the applier waits then.  So a round ends with the first such wait,
+and the following rounds pass over what would meet the same lock, for a while.  Then another
+letter is the one that finds out.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from meshnode.actors.avoided import Avoided, NotTried
 from meshnode.actors.board import Board
 from meshnode.actors.fitting import Fitting
 from meshnode.actors.watcher import View
@@ -36,6 +42,10 @@ class Away(Exception):
     """No letter of this origin can be replayed in this round."""
 
 
+class Waited(Exception):
+    """This round has waited for a lock in vain."""
+
+
 class Replay:
     """Works off the letters of one region over ``session``."""
 
@@ -43,7 +53,8 @@ class Replay:
         self.session = session
         self.board = board
         self.view = view
-        self._replayed_to = self._looked_to = 0
+        self.avoided = Avoided()
+        self._replayed_to = self._looked_to = self._waited_at = 0
 
     async def replay(self) -> int:
         """Put letters that wait for it through the ordinary decision; how many closed."""
@@ -53,7 +64,9 @@ class Replay:
         fitting = Fitting(session, self.view, self.board)
         closed = 0
         away: set[int] = set()
-        for together, alone in await self._by_item(letters):
+        items = await self._by_item(letters)
+        items.sort(key=lambda item: item[1][0].number <= self._waited_at)
+        for together, alone in items:
             origin = alone[0].origin
             if origin in away:
                 continue
@@ -63,6 +76,9 @@ class Replay:
             except Away:
                 await session.rollback()
                 away.add(origin)
+            except Waited:
+                self._waited_at = alone[0].number
+                break
         return closed
 
     async def _closing(
@@ -79,7 +95,10 @@ class Replay:
             await self._left(together[0], wrong, waits=False)
         else:
             waits = isinstance(wrong, Busy | Replan)
+            passed = wrong.keys if isinstance(wrong, NotTried) else ()
             for letter in alone:
+                if passed and _at(letter) in passed:
+                    continue
                 wrong = await self._try([letter], fitting)
                 if wrong is None:
                     yield 1
@@ -107,12 +126,15 @@ class Replay:
     async def _try(self, letters: Sequence[Letter], fitting: Fitting) -> MeshError | None:
         """Apply letters of one item in one transaction; what was in the way, None if nothing.
 
-        Raises `Away`.
+        Raises `Away`, and `Waited` once a lock was waited for.
         """
         try:
             await self._replay(letters, fitting)
         except (Busy, Replan, RowError, Halt) as error:
             await self.session.rollback()
+            if isinstance(error, Busy) and error.waited:
+                self.avoided.waited(letter.table for letter in letters if letter.table is not None)
+                raise Waited from error
             return error
         return None
 
@@ -153,13 +175,16 @@ class Replay:
             if table.folds is not None:
                 await session.learn([(table, entry.key)])
             image = Image(letter.image, 0, len(letter.image)) if letter.image is not None else None
-            incomings.append(Incoming((table, table.fold(entry.key)), entry, image))
+            incomings.append(Incoming(_at(letter), entry, image))
+        self.avoided.rows(incomings)
         first = letters[0]
         work = Work(Item(first.seq, TRANSACTION, first.tx_id, 0, exact=False), [], incomings)
         await self._begin(first)
 
         def decide(state: Mapping[NetKey, Local]) -> Plan:
-            return make_plan([work], state, ancestry, split=True)
+            plan = make_plan([work], state, ancestry, split=True)
+            self.avoided.plan(plan)
+            return plan
 
         plan = await carry_out(session, [work], first.origin, decide, deep=True, wait=False)
         for letter in letters:
@@ -167,6 +192,7 @@ class Replay:
         for at, stamp, base in plan.written:
             ancestry.note(at, stamp, base)
         await session.commit()
+        self.avoided.done(plan)
 
     async def close_overtaken(self) -> int:
         """Close letters whose key has reached a version at or above the parked one."""
@@ -203,6 +229,12 @@ class Replay:
 def _item(letter: Letter) -> tuple[int, int, str]:
     """Whose letter it is.  With its GTID: a region that was seeded again counts from 1 again."""
     return letter.origin, letter.seq, letter.tx_id
+
+
+def _at(letter: Letter) -> NetKey:
+    """Whose key has been learnt."""
+    assert letter.table is not None and letter.entry is not None
+    return letter.table, letter.table.fold(letter.entry.key)
 
 
 def _other_key(table: Table) -> str:

@@ -15,6 +15,7 @@ through the one writer of their stream.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from meshnode.actors.avoided import Avoided
 from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.fitting import Fitting
 from meshnode.actors.intake import Ready
@@ -99,13 +100,23 @@ class PeerWriter:
         self.begun = True
         fault("applier.fenced")
 
-    async def write(self, works: Sequence[Work], *, deep: bool, wait: bool, split: bool) -> Plan:
-        """Carry ``works`` out in the open transaction; what was done."""
+    async def write(
+        self,
+        works: Sequence[Work],
+        *,
+        deep: bool,
+        wait: bool,
+        split: bool,
+        avoided: Avoided | None = None,
+    ) -> Plan:
+        """Carry ``works`` out in the open transaction unless ``avoided`` forbids; what was done."""
 
         def decide(state: Mapping[NetKey, Local]) -> Plan:
             fault("applier.locked")
             plan = make_plan(works, state, self.board.ancestry, self.fitting.wide, split)
             self.progress.observer.decided()
+            if avoided is not None:
+                avoided.plan(plan)
             return plan
 
         return await carry_out(self.session, works, self.peer.id, decide, deep=deep, wait=wait)

@@ -74,7 +74,8 @@ _SESSION_ONLY = frozenset({"sql_log_bin", "rbr_exec_mode", "gtid_next"})
 
 _LOST = frozenset({2002, 2003, 2005, 2006, 2013, 2014, 2055, 4031, 1053, 1077, 1079, 1080, 1317})
 _DEADLOCK = 1213
-_LOCKED = frozenset({1205, 3572})
+_WAITED = 1205
+_LOCKED = frozenset({_WAITED, 3572})
 _LOGIN = frozenset({1045, 1130, 1524, 1698, 1862, 2058, 2059, 2061, 3118, 3955})
 _SURPRISE = frozenset({1032})
 _ROW = frozenset(
@@ -256,7 +257,7 @@ def translate(error: Exception, server: str) -> _Translated:
     text = str(args[1]) if code and len(args) > 1 else str(error)
     what = f"MySQL of {server}: {code} {text}" if code else f"MySQL of {server}: {text}"
     if code in _LOCKED:
-        return _Translated(Busy(what))
+        return _Translated(Busy(what, waited=code == _WAITED))
     if code in _SURPRISE:
         return _Translated(Replan(what))
     if code in _ROW:

@@ -10,6 +10,7 @@ from store_works import NEW, NEWER, OLD, insert, opened, update
 from virtual.rows import number_of
 
 from meshnode.actors import replay as replays
+from meshnode.actors.avoided import Avoided
 from meshnode.actors.board import Board
 from meshnode.actors.replay import Replay
 from meshnode.core.change import Table
@@ -188,6 +189,40 @@ async def test_a_long_apply_costs_a_round_one_wait(
         assert await region.states() == [*states, (4, "closed", "replayed")]
         await applier.rollback()
         assert await letters.replay() == 3
+
+
+async def test_a_lock_that_shows_by_waiting_is_waited_for_once(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The applier waits meanwhile for `applied`, and held-back keys for their turn.
+
+    Each time that it is waited for again another letter does it: its own lock may be gone.
+    """
+    await applied(region, insert(3))
+    await set_aside(region, (insert(1), LOCKED), (update(3, OLD, NEW), LOCKED))
+    await set_aside(region, (insert(2), LOCKED), origin=3)
+    waited: list[int] = []
+    async with resolving(region) as resolver:
+        write = resolver.write
+
+        async def waits(plan: Plan) -> None:
+            keys = [number_of(at[1]) for at in plan.upserts]
+            if keys != [3]:
+                waited.append(keys[-1])
+                raise Busy("1205: waited too long", waited=True)
+            await write(plan)
+
+        letters = replay_of(resolver)
+        with monkeypatch.context() as patched:
+            patched.setattr(resolver, "write", waits)
+            assert [await letters.replay() for _ in range(3)] == [0, 1, 0]
+            assert len(waited) == 1
+            letters.avoided = Avoided()
+            assert await letters.replay() == 0
+            assert len(waited) == 2 and waited[1] == 2
+        letters.avoided = Avoided()
+        assert await letters.replay() == 2
+    assert [state for _, state, _ in await region.states()] == ["closed"] * 3
 
 
 async def test_letters_that_stay_locked_do_not_keep_the_others_waiting(

@@ -1,10 +1,12 @@
 """Rows that can never apply: parked loudly one by one, the rest of their transaction applies."""
 
 import json
+import re
 
 from steps import converged, gardening, run, running, sees, until, waits
 
 from meshnode import limits
+from meshnode.actors import avoided
 from meshnode.mysql import session
 from meshnode.mysql.schema import tombstone_table
 
@@ -97,6 +99,42 @@ async def test_an_idle_client_stops_no_stream(servers, tmp_path, monkeypatch) ->
         await sees(mesh, 1, closed, 3)
         rows = await converged(mesh)
         assert [row[:2] for row in rows] == [(1, "two"), (2, "one"), (3, "one"), (4, "behind")]
+        assert await two.value("SELECT COUNT(*) FROM meshnode.conflict_log") == 0
+
+
+async def test_an_idle_client_that_holds_a_gap_stops_no_stream(
+    servers, tmp_path, monkeypatch
+) -> None:
+    """A gap lock keeps new rows out, and nothing tells of it but waiting: few waits are enough.
+
+    Needed: that new rows of the table are set aside untried after that.  Without it the applier
+    waits for each of them, with `applied` and everything that it wrote locked.
+    """
+    monkeypatch.setattr(limits, "LOCKED_SECONDS", 0.5)
+    monkeypatch.setattr(avoided, "AVOIDED_SECONDS", 3.0)
+    monkeypatch.setattr(
+        session, "_PINNED", re.sub(r"(innodb_lock_wait_timeout =) \d+", r"\1 1", session._PINNED)
+    )
+    async with running(servers, tmp_path) as mesh:
+        one, two = mesh.sql
+        await one.execute("INSERT INTO app.t (id, v) VALUES (1, 'x'), (2, 'x'), (3, 'x')")
+        await mesh.settle()
+        async with await mesh.session(1) as client:
+            await run(
+                client,
+                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "BEGIN",
+                "SELECT * FROM app.t WHERE id > 3 FOR UPDATE",
+            )
+            values = ",".join(f"({key}, 'new')" for key in range(4, 204))
+            await one.execute(f"INSERT INTO app.t (id, v) VALUES {values}")
+            await one.execute("UPDATE app.t SET v = 'behind' WHERE id = 1")
+            await sees(mesh, 1, "SELECT v FROM app.t WHERE id = 1", "behind")
+            assert await two.value("SELECT COUNT(*) FROM app.t") == 3
+            assert mesh.count("set_aside") == 200
+            await client.execute("ROLLBACK")
+        await sees(mesh, 1, "SELECT COUNT(*) FROM app.t", 203)
+        assert len(await converged(mesh)) == 203
         assert await two.value("SELECT COUNT(*) FROM meshnode.conflict_log") == 0
 
 

@@ -67,7 +67,7 @@ class Locks:
             async with asyncio.timeout(wait):
                 await request.granted
         except TimeoutError:
-            raise Busy(f"1205: waited too long for {name}") from None
+            raise Busy(f"1205: waited too long for {name}", waited=True) from None
         finally:
             if request in lock.queue:
                 lock.queue.remove(request)

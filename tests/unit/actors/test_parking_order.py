@@ -24,7 +24,9 @@ class Database:
     async def back_to(self, name: str) -> None:
         self.rows = dict(self.saved[name])
 
-    async def write(self, works: list[Work], *, deep: bool, wait: bool, split: bool) -> Plan:
+    async def write(
+        self, works: list[Work], *, deep: bool, wait: bool, split: bool, avoided: None
+    ) -> Plan:
         assert deep and split, "nothing is known of how these rows stand to each other"
         (work,) = works
         for each in work.incoming:
@@ -99,6 +101,6 @@ def remove(key: bytes) -> Incoming:
 async def test_only_what_cannot_stand_is_parked(rows, incoming, parked, left):
     database = Database(rows)
     work = Work(Item(1, TRANSACTION, "a:1", 0), [], incoming)
-    found = await parking._unable(database, work, Tally(), aside=False)
+    found = await parking.Parking(database, work, Tally(), None).unable()
     assert {each.at[1] for each, _ in found} == set(parked) and len(found) == len(parked)
     assert database.rows == left
