@@ -18,7 +18,7 @@ and the following rounds pass over what would meet the same lock, for a while.  
 letter is the one that finds out.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from meshnode.actors.avoided import Avoided, NotTried
 from meshnode.actors.board import Board
@@ -61,20 +61,34 @@ class Replay:
         session = self.session
         letters = await session.to_replay(LETTERS_A_ROUND, self._replayed_to)
         self._replayed_to = _goes_on_after(letters)
-        fitting = Fitting(session, self.view, self.board)
-        closed = 0
-        away: set[int] = set()
         items = await self._by_item(letters)
         items.sort(key=lambda item: item[1][0].number <= self._waited_at)
+        return await self._round(items, quiet=False)
+
+    async def again(self, letters: Sequence[Letter]) -> int:
+        """Try ``letters`` that are left to an operator; how many closed.
+
+        What does not go in stays as it is, without a note; so does what is overtaken.
+        """
+        items = _items(each for each in letters if not each.flaw)
+        return await self._round([(every, every) for every in items.values()], quiet=True)
+
+    async def _round(
+        self, items: Iterable[tuple[Sequence[Letter], Sequence[Letter]]], quiet: bool
+    ) -> int:
+        """Replay the letters of ``items``, those to try together and those to try alone."""
+        fitting = Fitting(self.session, self.view, self.board)
+        closed = 0
+        away: set[int] = set()
         for together, alone in items:
             origin = alone[0].origin
             if origin in away:
                 continue
             try:
-                async for count in self._closing(together, alone, fitting):
+                async for count in self._closing(together, alone, fitting, quiet):
                     closed += count
             except Away:
-                await session.rollback()
+                await self.session.rollback()
                 away.add(origin)
             except Waited:
                 self._waited_at = alone[0].number
@@ -82,54 +96,52 @@ class Replay:
         return closed
 
     async def _closing(
-        self, together: Sequence[Letter], alone: Sequence[Letter], fitting: Fitting
+        self, together: Sequence[Letter], alone: Sequence[Letter], fitting: Fitting, quiet: bool
     ) -> AsyncIterator[int]:
         """Replay letters of one item; how many closed, each time that some do.
 
         All ``together`` if they go in, else those ``alone`` that do, each by itself.
         """
-        wrong = await self._try(together, fitting)
+        wrong = await self._try(together, fitting, quiet)
         if wrong is None:
             yield len(together)
         elif len(together) == 1:
-            await self._left(together[0], wrong, waits=False)
+            if not quiet:
+                await self._left(together[0], wrong, waits=False)
         else:
             waits = isinstance(wrong, Busy | Replan)
             passed = wrong.keys if isinstance(wrong, NotTried) else ()
             for letter in alone:
                 if passed and _at(letter) in passed:
                     continue
-                wrong = await self._try([letter], fitting)
+                wrong = await self._try([letter], fitting, quiet)
                 if wrong is None:
                     yield 1
-                else:
+                elif not quiet:
                     await self._left(letter, wrong, waits)
 
     async def _by_item(
         self, letters: Sequence[Letter]
     ) -> list[tuple[Sequence[Letter], Sequence[Letter]]]:
         """For each item the letters to try together, and those to try by themselves."""
-        items: dict[tuple[int, int, str], list[Letter]] = {}
         for letter in letters:
             if letter.flaw:
                 await self.session.refused(letter, letter.flaw)
-            else:
-                items.setdefault(_item(letter), []).append(letter)
+        items = _items(each for each in letters if not each.flaw)
         locked = {at[:2] for at, every in items.items() if any(not each.code for each in every)}
-        beside: dict[tuple[int, int, str], list[Letter]] = {}
-        if locked:
-            for letter in await self.session.beside(locked, LETTERS_A_ROUND):
-                if not letter.flaw:
-                    beside.setdefault(_item(letter), []).append(letter)
+        found = await self.session.beside(locked, LETTERS_A_ROUND) if locked else []
+        beside = _items(each for each in found if not each.flaw)
         return [(every + beside.get(at, []), every) for at, every in items.items()]
 
-    async def _try(self, letters: Sequence[Letter], fitting: Fitting) -> MeshError | None:
+    async def _try(
+        self, letters: Sequence[Letter], fitting: Fitting, quiet: bool
+    ) -> MeshError | None:
         """Apply letters of one item in one transaction; what was in the way, None if nothing.
 
         Raises `Away`, and `Waited` once a lock was waited for.
         """
         try:
-            await self._replay(letters, fitting)
+            await self._replay(letters, fitting, quiet)
         except (Busy, Replan, RowError, Halt) as error:
             await self.session.rollback()
             if isinstance(error, Busy) and error.waited:
@@ -164,7 +176,7 @@ class Replay:
             pass
         raise Away
 
-    async def _replay(self, letters: Sequence[Letter], fitting: Fitting) -> None:
+    async def _replay(self, letters: Sequence[Letter], fitting: Fitting, quiet: bool) -> None:
         """Apply letters of one item, and commit."""
         session, ancestry = self.session, self.board.ancestry
         incomings: list[Incoming] = []
@@ -184,6 +196,8 @@ class Replay:
         def decide(state: Mapping[NetKey, Local]) -> Plan:
             plan = make_plan([work], state, ancestry, split=True)
             self.avoided.plan(plan)
+            if quiet and not plan.steps:
+                raise Replan("overtaken, and closed as such")
             return plan
 
         plan = await carry_out(session, [work], first.origin, decide, deep=True, wait=False)
@@ -224,6 +238,13 @@ class Replay:
                 await session.overtaken(letter)
                 closed += 1
         return closed
+
+
+def _items(letters: Iterable[Letter]) -> dict[tuple[int, int, str], list[Letter]]:
+    items: dict[tuple[int, int, str], list[Letter]] = {}
+    for letter in letters:
+        items.setdefault(_item(letter), []).append(letter)
+    return items
 
 
 def _item(letter: Letter) -> tuple[int, int, str]:

@@ -2,7 +2,8 @@
 
 Keys whose row was locked when it had to be lifted (``mend``) are tried again until
 the lock is gone; dead letters that an operator wants replayed go through the ordinary
-decision; letters whose key has been overtaken are closed.
+decision; letters whose key has been overtaken are closed; those that wait for a unique
+value to become free are tried again.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from meshnode.actors.board import Board
 from meshnode.actors.kernel import Actor
 from meshnode.actors.replay import Replay
+from meshnode.actors.taken import Taken
 from meshnode.actors.watcher import View
 from meshnode.core.mend import Fate, LateTombstone, Lift
 from meshnode.core.stamp import ZERO
@@ -43,6 +45,7 @@ class Resolver(Actor):
     async def _run(self, session: Resolving) -> None:
         board = self.board
         letters = Replay(session, board, self.view)
+        taken = Taken(letters, board)
         self.running()
         rounds = 0
         while True:
@@ -57,9 +60,10 @@ class Resolver(Actor):
                 board.counts["lifts"] += lifted
                 board.counts["mended"] += lifted
                 board.counts["overtaken"] += overtaken
-            await letters.replay()
+            closed = await letters.replay()
             if rounds % CLOSE_EVERY == 0:
-                await letters.close_overtaken()
+                closed += await letters.close_overtaken()
+            await taken.round(closed)
             rounds += 1
             await asyncio.sleep(ROUND_SECONDS)
 

@@ -25,6 +25,8 @@ from meshnode.store.values import Letter, Waiting
 PARKED = "(state = 'open' OR state = 'replay' AND code = 0 AND note <> '')"
 """Letters that are left to an operator, or that something else than a lock keeps waiting."""
 
+TAKEN = f"state = 'open' AND code IN (0, {DUPLICATE})"
+"""Letters that are left to an operator because of a unique value, or were only locked at first."""
 
 _DEFINITION = (
     "SHA2(JSON_ARRAY(c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION, c.COLUMN_NAME,"
@@ -117,8 +119,11 @@ class ResolverSession(ApplyingStatements, MenderSession):
     async def beside(self, items: Collection[tuple[int, int]], most: int) -> list[Letter]:
         """Open letters of ``items`` whose unique value somebody else had."""
         among = ",".join(f"({origin},{seq})" for origin, seq in items)
-        which = f"state = 'open' AND code IN (0, {DUPLICATE}) AND (origin, seq) IN ({among})"
-        return await self._letters(which, most)
+        return await self._letters(f"{TAKEN} AND (origin, seq) IN ({among})", most)
+
+    async def taken(self, most: int, after: int) -> list[Letter]:
+        """The oldest open letters above ``after`` whose unique value somebody else had."""
+        return await self._letters(f"{TAKEN} AND id > {after}", most)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
         """The oldest letters above ``after`` that are open, or wait for more than a lock."""

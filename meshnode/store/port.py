@@ -306,6 +306,13 @@ class Resolving(Writing, Mending, Protocol):
         """
         ...
 
+    async def taken(self, most: int, after: int) -> list[Letter]:
+        """The first letters above ``after`` that an operator has because of a unique value.
+
+        Also letters of rows that were only locked at first.
+        """
+        ...
+
     async def parked(self, most: int, after: int) -> list[Letter]:
         """The first letters above ``after`` that are left to an operator, or `postponed`."""
         ...

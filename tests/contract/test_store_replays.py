@@ -259,6 +259,28 @@ def only_together(resolver: Resolving, monkeypatch: pytest.MonkeyPatch, *keys: i
     monkeypatch.setattr(resolver, "write", writing)
 
 
+async def test_a_try_of_what_an_operator_has_says_nothing(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made again and again: a try in vain, or of what is overtaken, leaves no trace."""
+    await set_aside(region, *((insert(key), DUPLICATES) for key in (1, 2, 4)), (insert(5), REFUSED))
+    await applied(region, insert(4, NEWER))
+    states = [(1, "open", ""), (2, "open", ""), (4, "open", ""), (5, "open", "")]
+    async with resolving(region) as resolver:
+        letters = replay_of(resolver)
+        there = await resolver.taken(9, 0)
+        assert [each.entry and number_of(each.entry.key) for each in there] == [1, 2, 4]
+        assert await resolver.taken(1, there[0].number) == there[1:2]
+        with monkeypatch.context() as patched:
+            only_together(resolver, patched, 1, 9)
+            assert await letters.again(there[:1]) == 0
+            assert await letters.again(there[2:]) == 0
+            assert await region.states() == states
+        assert await letters.again(there[:2]) == 2
+    states[:2] = [(1, "closed", "replayed"), (2, "closed", "replayed")]
+    assert await region.states() == states
+
+
 async def test_letters_of_one_item_go_in_together(
     region: Region_, monkeypatch: pytest.MonkeyPatch
 ) -> None:

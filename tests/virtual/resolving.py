@@ -75,10 +75,12 @@ class MemoryResolving(MemoryWriting, MemoryMending):
 
     async def beside(self, items: Collection[tuple[int, int]], most: int) -> list[Letter]:
         def wanted(each: Parked) -> bool:
-            item = each.origin, each.item.seq
-            return each.state == "open" and each.code in (0, DUPLICATE) and item in items
+            return _is_taken(each) and (each.origin, each.item.seq) in items
 
         return await self._letters(wanted, most)
+
+    async def taken(self, most: int, after: int) -> list[Letter]:
+        return await self._letters(lambda each: _is_taken(each) and each.number > after, most)
 
     async def parked(self, most: int, after: int) -> list[Letter]:
         return await self._letters(lambda each: each.is_parked and each.number > after, most)
@@ -135,6 +137,10 @@ class MemoryResolving(MemoryWriting, MemoryMending):
         row: Parked | None = await self.database.read(tx, name, True, LOCK_WAIT_SECONDS)
         if row is not None and still(row):
             await self.database.update(tx, name, replace(row, state=state or row.state, note=note))
+
+
+def _is_taken(row: Parked) -> bool:
+    return row.state == "open" and row.code in (0, DUPLICATE)
 
 
 def _is_to_be_replayed(row: Parked) -> bool:

@@ -23,6 +23,9 @@ class Looks:
     async def to_replay(self, most: int, after: int) -> list:
         return []
 
+    async def taken(self, most: int, after: int) -> list:
+        return []
+
     async def parked(self, most: int, after: int) -> list:
         return []
 
