@@ -5,12 +5,16 @@ greatest version wins, as everywhere in the mesh.  Rows written without the mesh
 no version to compare: where they differ, only an operator can say which is
 right, and names the region with ``--seed-from``.  A row that some regions do not
 have at all is not in conflict: it is published from where it is, so nothing is
-lost; a seed fills and overrules, it never deletes.
+lost; a seed fills and overrules, it never deletes.  Unless it was deleted there: a tombstone
+is collected when all have promised beyond it, also while a region has yet to apply it, and
+from then on nothing shows the delete but the row that is not there.  So a row is lifted only
+where all is applied that such a region had (:func:`missed`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from meshnode.core.stamp import ZERO, Stamp
 
@@ -35,12 +39,41 @@ class State:
         return max(self.row or ZERO, self.tombstone or ZERO)
 
 
+class Reach(NamedTuple):
+    """How far a stream is known or applied; ``beat`` is the number of the newest heartbeat."""
+
+    incarnation: int = 0
+    seq: int = 0
+    beat: int = 0
+
+
+UNREAD = Reach()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a region had applied, and had dropped, when its rows were looked at.
+
+    ``own``: its own stream; the incarnation is 0 until its node has started, the beat is the one
+    that stands in its MySQL.  ``applied``: the streams of the other members; nobody reads those
+    of former ones on.  ``silent``: no node writes heartbeats.  ``collects``: tombstones of the
+    table may be gone.  ``parked``: rows of the table wait in the dead letter.
+    """
+
+    own: Reach = UNREAD
+    applied: Mapping[int, Reach] = field(default_factory=dict)
+    silent: bool = False
+    collects: bool = False
+    parked: bool = False
+
+
 class Action(StrEnum):
     NONE = "none"
     LIFT_ROW = "lift the row"
     LIFT_TOMBSTONE = "lift the tombstone"
     REFUSE = "refuse"
     STREAM = "leave it to the stream"
+    BEHIND = "wait until the region has applied what another one has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +85,8 @@ class Decision:
     ``losers`` are regions whose rows carry the version ``seen`` as well, and differ.  The lift is
     written over that version, so to whoever applies it there they look replaced by
     somebody who knew them: nobody but init can tell that they lose.
+
+    ``other`` is a region without the row from which ``region`` may have missed a delete.
     """
 
     action: Action
@@ -60,18 +95,49 @@ class Decision:
     above: Stamp = ZERO
     reason: str = ""
     losers: tuple[int, ...] = ()
+    other: int = 0
 
 
 NOTHING = Decision(Action.NONE)
 
 
-def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) -> Decision:
+def missed(at: int, holder: Progress, other: int, without: Progress) -> bool:
+    """Whether region ``at`` may hold a row only because it has missed a delete.
+
+    ``without`` is region ``other`` as of when it had no row.  Of its own stream the newest noted
+    item would not do: a delete that commits behind it may be dated before what is promised, after
+    a long transaction for one, and be collected at once.  But whatever it has committed stands
+    before its next heartbeat.  A region whose node is away writes none, and collects nothing.
+    """
+    if not without.own.incarnation or not without.collects or not holder.own.incarnation:
+        return False  # What was never in the mesh has missed nothing of it.
+    if holder.parked:
+        return True
+    heard = holder.applied.get(other, UNREAD)
+    if heard.incarnation != without.own.incarnation:
+        return True
+    if heard.beat <= without.own.beat and not (without.silent and heard.seq >= without.own.seq):
+        return True
+    return any(
+        reach[:2] > holder.applied.get(origin, UNREAD)[:2]
+        for origin, reach in without.applied.items()
+        if origin != at
+    )
+
+
+def decide(
+    states: Mapping[int, State],
+    since_us: int,
+    seed: int | None = None,
+    may_miss: Callable[[int, int], bool] = lambda holder, other: False,
+) -> Decision:
     """Decide about one key.
 
     ``states`` holds every region by its id.  Versions above ``since_us`` were written when the
     table was replicated everywhere (:mod:`meshnode.ops.activation`): the stream has them, and
     init keeps its hands off; see :data:`NO_STREAM`.
-    ``seed`` is the region whose unversioned rows win.
+    ``seed`` is the region whose unversioned rows win.  ``may_miss`` says of a region with the row
+    and one without it whether the former may have :func:`missed` a delete.
     """
     rows = {region: state for region, state in states.items() if state.row is not None}
     top = max(state.version for state in states.values())
@@ -97,10 +163,21 @@ def decide(states: Mapping[int, State], since_us: int, seed: int | None = None) 
     holders = sorted(
         region for region, state in rows.items() if state.version == top and state.row == seen
     )
-    if len({rows[region].digest for region in holders}) == 1:
-        return Decision(Action.LIFT_ROW, holders[0], seen, top)
-    if seed in holders:
+    losers: tuple[int, ...] = ()
+    if len({rows[region].digest for region in holders}) > 1:
+        if seed not in holders:
+            what = (
+                "were written without the mesh" if seen == ZERO else f"carry one version ({seen})"
+            )
+            return Decision(Action.REFUSE, above=top, reason=f"rows that differ {what}")
         losers = tuple(each for each in holders if rows[each].digest != rows[seed].digest)
-        return Decision(Action.LIFT_ROW, seed, seen, top, losers=losers)
-    what = "were written without the mesh" if seen == ZERO else f"carry one version ({seen})"
-    return Decision(Action.REFUSE, above=top, reason=f"rows that differ {what}")
+        holders = [seed]
+    without = [region for region in states if region not in rows]
+    behind = {
+        holder: next((other for other in without if may_miss(holder, other)), 0)
+        for holder in holders
+    }
+    for holder, other in behind.items():
+        if not other:
+            return Decision(Action.LIFT_ROW, holder, seen, top, losers=losers)
+    return Decision(Action.BEHIND, holders[0], seen, top, other=behind[holders[0]])

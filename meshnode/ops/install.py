@@ -325,7 +325,7 @@ async def _compare(
             places, *name, seed_from=seed_from, relies_on_streams=relied, report=report
         )
         for site in sites:
-            await _note_unsettled(site, name, outcome.refused_count + outcome.held)
+            await _note_unsettled(site, name, outcome.unsettled)
         if outcome.lifted:
             result.lifted[".".join(name)] = outcome.lifted
         if outcome.overruled:
@@ -337,6 +337,12 @@ async def _compare(
         if outcome.held:
             result.left.append(
                 f"{'.'.join(name)}: {outcome.held} rows were locked by clients; run init again"
+            )
+        for (holder, other), rows in outcome.behind.items():
+            result.left.append(
+                f"{'.'.join(name)}: {rows} rows of {holder} may have been deleted in {other}: "
+                f"{holder} has not applied all that {other} has, or has parked rows of the table; "
+                "run `meshnode init --all` again when it has"
             )
 
 

@@ -7,27 +7,30 @@ in one snapshot, rows and tombstones together: a deleted row then shows either
 itself or its tombstone, never neither.  What to do is decided key by key
 (:mod:`meshnode.ops.alignment`).
 
-A lift locks the row, checks that it still has the version seen, and gives it a
-stamp above every version of the key that was seen anywhere
-(:mod:`meshnode.mysql.restamp`).  It is an ordinary small transaction, and the region's
-node publishes it.  Rows that a client has locked are passed over and tried again at the end.
+Rows that a client has locked are passed over and tried again at the end
+(:mod:`meshnode.ops.install_lifts`).
+A row that may have been deleted elsewhere, because its region is behind, is looked at again
+until the region has caught up; if it does not, the row is left.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from meshnode.core.stamp import Stamp
 from meshnode.errors import Retry
-from meshnode.mysql import catalog, restamp, rowdigest
+from meshnode.mysql import catalog, rowdigest
 from meshnode.mysql.control import Control, code_of
 from meshnode.mysql.keyvalues import KeyReader, Values
 from meshnode.mysql.schema import ORIGIN_COLUMN, TS_COLUMN, quoted_table, tombstone_table
+from meshnode.ops import progress
 from meshnode.ops.activation import active_since
-from meshnode.ops.alignment import NO_STREAM, Action, Decision, State, decide
-from meshnode.ops.seed_records import Loss, Seat, SeedRecords, read_charsets
+from meshnode.ops.alignment import NO_STREAM, Action, Decision, Progress, State, decide, missed
+from meshnode.ops.install_lifts import Lift, Lifter
+from meshnode.ops.seed_records import Seat, SeedRecords, read_charsets
 
 CHUNK_KEYS = 2_000
 """Keys compared at a time in each region."""
@@ -38,12 +41,16 @@ LIFT_ROWS = 500
 LIFT_ATTEMPTS = 10
 """How often locked rows are tried; a try follows the other after a second."""
 
+DOUBTS = 20_000
+"""Keys that are kept to be looked at again together, after the next heartbeats."""
+
+DOUBT_ATTEMPTS = 15
+"""How often they are looked at again, a second apart; longer than a stopped node seems alive."""
+
 REFUSED_SHOWN = 100
 """Refused keys that are reported one by one."""
 
 _CONTENDED = frozenset({1205, 1213})
-
-_CLOCK = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,8 @@ class RefusedKey(NamedTuple):
 class Outcome:
     """Rows lifted; keys refused (the first ones and their number); rows that stayed locked.
 
+    ``behind``: rows that are left because their region may have missed their delete, by its name
+    and that of a region where they may have been deleted.
     ``overruled``: rows that the seed's will overwrite, by the name of their region.
     """
 
@@ -76,13 +85,24 @@ class Outcome:
     refused: list[RefusedKey] = field(default_factory=list)
     refused_count: int = 0
     held: int = 0
+    behind: Counter[tuple[str, str]] = field(default_factory=Counter)
     overruled: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def unsettled(self) -> int:
+        """Keys on which the regions still do not agree."""
+        return self.refused_count + self.held + self.behind.total()
 
-class _Lift(NamedTuple):
+
+class _Doubt(NamedTuple):
+    """A key whose row may have been deleted in a region that its holder has not caught up with.
+
+    ``without``: how far each region without the row was when it was first seen without it.
+    """
+
     values: Values
-    decision: Decision
-    losers: tuple[tuple[int, Values], ...] = ()
+    without: dict[int, Progress]
+    regions: tuple[int, int]
 
 
 async def align(
@@ -111,6 +131,8 @@ async def align(
                 f"{schema}.{table}: {compared} rows compared, {outcome.lifted} lifted, "
                 f"{outcome.refused_count} refused"
             )
+        if high is None or len(comparison.doubts) > DOUBTS:
+            await comparison.look_again(outcome, report)
         if high is None:
             break
         low = high
@@ -140,8 +162,9 @@ class _Comparison:
         self._tombstones = tombstone_table(table.shape.schema, table.shape.table)
         self.since_us = 0
         self._seed: int | None = None
-        self._held: dict[int, list[_Lift]] = {}
-        self._lifters: dict[int, _Lifter] = {}
+        self._held: dict[int, list[Lift]] = {}
+        self.doubts: dict[Values, _Doubt] = {}
+        self._lifters: dict[int, Lifter] = {}
 
     @classmethod
     async def open(
@@ -173,7 +196,9 @@ class _Comparison:
         records = SeedRecords(seats, reader, await read_charsets(places[0].connection))
         made = cls(places, tables[0], reader, rowdigest.row_hash(columns), records)
         for place, found in zip(places, tables, strict=True):
-            made._lifters[place.region] = _Lifter(place, found, reader, records)
+            made._lifters[place.region] = Lifter(
+                place.region, place.connection, found, reader, records
+            )
         made._seed = next((place.region for place in places if place.name == seed_from), None)
         made.since_us = max([await active_since(p.connection, (schema, table)) for p in places])
         return made
@@ -220,37 +245,80 @@ class _Comparison:
 
     async def settle(self, low: Values | None, high: Values | None, outcome: Outcome) -> None:
         """Look at a chunk key by key and lift what has to be."""
+        await self._look(self._reader.between(low, high), outcome, {})
+
+    async def look_again(self, outcome: Outcome, report: Callable[[str], None]) -> None:
+        """Settle the doubtful keys as their regions catch up; count those that stay.
+
+        A table is waited for in vain only once.
+        """
+        for _ in range(1 if outcome.behind else DOUBT_ATTEMPTS):
+            if not self.doubts:
+                return
+            report(
+                f"{self._table.name}: waiting for regions that are behind: {len(self.doubts)} rows"
+            )
+            await asyncio.sleep(1)
+            former, self.doubts = self.doubts, {}
+            keys = [doubt.values for doubt in former.values()]
+            for start in range(0, len(keys), LIFT_ROWS):
+                among = self._reader.among(keys[start : start + LIFT_ROWS])
+                await self._look(among, outcome, former)
+        names = {place.region: place.name for place in self._places}
+        for doubt in self.doubts.values():
+            holder, other = doubt.regions
+            outcome.behind[names[holder], names[other]] += 1
+        self.doubts = {}
+
+    async def _look(self, which: str, outcome: Outcome, former: Mapping[Values, _Doubt]) -> None:
+        """Look at the keys of ``which``; ``former`` are doubts of the look before."""
         states: dict[Values, dict[int, State]] = {}
         spelled: dict[Values, dict[int, Values]] = {}
-        snapshots = await asyncio.gather(*(self._snapshot(p, low, high) for p in self._places))
-        for place, found in zip(self._places, snapshots, strict=True):
+        reached: dict[int, Progress] = {}
+        snapshots = await asyncio.gather(*(self._snapshot(p, which) for p in self._places))
+        for place, (far, found) in zip(self._places, snapshots, strict=True):
+            reached[place.region] = far
             for token, (values, state) in found.items():
                 states.setdefault(token, {})[place.region] = state
                 spelled.setdefault(token, {})[place.region] = values
-        lifts: dict[int, list[_Lift]] = {}
+        lifts: dict[int, list[Lift]] = {}
         nothing = State(None, None, None)
         for token, known in states.items():
             every = {place.region: known.get(place.region, nothing) for place in self._places}
-            decision = decide(every, self.since_us, self._seed)
+            before = former[token].without if token in former else {}
+            without = {
+                region: before.get(region, reached[region])
+                for region, state in every.items()
+                if state.row is None
+            }
+            may_miss = partial(_may_miss, reached, without)
+            decision = decide(every, self.since_us, self._seed, may_miss)
             if decision.action is Action.REFUSE:
                 self._refuse(decision, every, next(iter(spelled[token].values())), outcome)
             elif decision.action is Action.STREAM:
                 outcome.streamed += 1
+            elif decision.action is Action.BEHIND:
+                regions = decision.region, decision.other
+                self.doubts[token] = _Doubt(spelled[token][decision.region], without, regions)
             elif decision.action is not Action.NONE:
                 values = spelled[token][decision.region]
                 losers = tuple((each, spelled[token][each]) for each in decision.losers)
-                lifts.setdefault(decision.region, []).append(_Lift(values, decision, losers))
+                lifts.setdefault(decision.region, []).append(Lift(values, decision, losers))
         await self._lift(lifts, outcome)
 
     async def _snapshot(
-        self, place: Place, low: Values | None, high: Values | None
-    ) -> dict[Values, tuple[Values, State]]:
-        reader, connection = self._reader, place.connection
-        where = f"WHERE {reader.between(low, high)}"
+        self, place: Place, which: str
+    ) -> tuple[Progress, dict[Values, tuple[Values, State]]]:
+        """How far the region is, and its keys, by their tokens."""
+        reader, connection, shape = self._reader, place.connection, self._table.shape
+        where = f"WHERE {which}"
         stamp = f"{TS_COLUMN}, {ORIGIN_COLUMN}"
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         await connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
+            reached = await progress.read(
+                connection, shape.schema, shape.table, [each.region for each in self._places]
+            )
             rows = await connection.rows(
                 f"SELECT {reader.select}, {reader.tokens}, {stamp}, {self._row_digest}"
                 f" FROM {self._name} {where}"
@@ -272,7 +340,7 @@ class _Comparison:
             token = tuple(row[width : 2 * width])
             values, state = found.get(token, (tuple(row[:width]), State(None, None, None)))
             found[token] = (values, State(state.row, state.digest, Stamp(row[-2], row[-1])))
-        return found
+        return reached, found
 
     def _refuse(
         self, decision: Decision, states: dict[int, State], values: Values, outcome: Outcome
@@ -285,7 +353,7 @@ class _Comparison:
                 RefusedKey(self._table.name, f"({key})", having, decision.reason)
             )
 
-    async def _lift(self, lifts: dict[int, list[_Lift]], outcome: Outcome) -> None:
+    async def _lift(self, lifts: dict[int, list[Lift]], outcome: Outcome) -> None:
         for region, wanted in lifts.items():
             for start in range(0, len(wanted), LIFT_ROWS):
                 part = wanted[start : start + LIFT_ROWS]
@@ -312,71 +380,7 @@ class _Comparison:
         outcome.held = sum(map(len, self._held.values()))
 
 
-class _Lifter:
-    """Lifts rows and tombstones of one table in one region."""
-
-    def __init__(
-        self, place: Place, table: catalog.Table, reader: KeyReader, records: SeedRecords
-    ) -> None:
-        self._place = place
-        self._table = table
-        self._reader = reader
-        self._records = records
-        self._ready = False
-
-    async def lift(self, lifts: Sequence[_Lift]) -> tuple[int, list[_Lift]]:
-        """One transaction: how many were lifted, and which ones were locked.
-
-        A row whose version is no longer the one seen was written since: its own
-        change is in the stream, and it is left alone.
-        """
-        connection = self._place.connection
-        if not self._ready:
-            await connection.execute(restamp.format_description().decode())
-            await connection.execute("SET gtid_next = 'AUTOMATIC'")
-            self._ready = True
-        rows = [lift for lift in lifts if lift.decision.action is Action.LIFT_ROW]
-        graves = [lift for lift in lifts if lift.decision.action is Action.LIFT_TOMBSTONE]
-        shape = self._table.shape
-        async with connection.transaction():
-            now = int(await connection.value(_CLOCK))
-            locked, held = await self._lock(quoted_table(shape.schema, shape.table), rows)
-            if locked:
-                stamped = [
-                    (self._reader.wire_key(lift.values), self._stamp(lift, now)) for lift in locked
-                ]
-                await connection.execute(restamp.restamp(shape, stamped).decode())
-            tombstones = tombstone_table(shape.schema, shape.table)
-            buried, busy = await self._lock(tombstones, graves)
-            for lift in buried:
-                # Not the present time: a client may have inserted the key since it was looked at.
-                stamp = self._stamp(lift, 0)
-                await connection.execute(
-                    f"UPDATE {tombstones} SET {TS_COLUMN} = {stamp.ts},"
-                    f" {ORIGIN_COLUMN} = {stamp.origin} WHERE {self._reader.among([lift.values])}"
-                )
-            losses = [
-                Loss(lift.values, lift.decision.seen, self._stamp(lift, now), lift.losers)
-                for lift in locked
-            ]
-            await self._records.write(self._place.region, losses)
-        return len(locked) + len(buried), held + busy
-
-    def _stamp(self, lift: _Lift, now: int) -> Stamp:
-        return Stamp(max(now, lift.decision.above.ts + 1), self._place.region)
-
-    async def _lock(self, table: str, lifts: list[_Lift]) -> tuple[list[_Lift], list[_Lift]]:
-        """Lock the rows that still have the version seen; and those that somebody else has."""
-        if not lifts:
-            return [], []
-        asked = (
-            f"SELECT {self._reader.select}, {TS_COLUMN}, {ORIGIN_COLUMN} FROM {table}"
-            f" WHERE {self._reader.among([lift.values for lift in lifts])}"
-        )
-        found = await self._place.connection.rows(f"{asked} FOR UPDATE SKIP LOCKED")
-        mine = {tuple(row[:-2]): Stamp(row[-2], row[-1]) for row in found}
-        locked = [lift for lift in lifts if mine.get(lift.values) == lift.decision.seen]
-        if len(found) == len(lifts):
-            return locked, []
-        there = {tuple(row[:-2]) for row in await self._place.connection.rows(asked)}
-        return locked, [lift for lift in lifts if lift.values in there and lift.values not in mine]
+def _may_miss(
+    reached: Mapping[int, Progress], without: Mapping[int, Progress], holder: int, other: int
+) -> bool:
+    return missed(holder, reached[holder], other, without[other])

@@ -191,7 +191,7 @@ def _unsettled(regions: Sequence[RegionStatus]) -> list[Finding]:
         Finding(
             ", ".join(places[table]),
             f"{count} keys of {table} were left as they are by `meshnode init`: refused, because"
-            " rows without a version differ, or locked by clients",
+            " rows without a version differ, locked by clients, or of a region that was behind",
             "run `meshnode init --all` again, which names them (--seed-from says whose rows count)",
         )
         for table, count in keys.items()

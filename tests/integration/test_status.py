@@ -149,7 +149,7 @@ async def test_keys_that_init_refused_keep_the_mesh_from_being_converged(servers
 
     assert await told() == [
         "one, two: 2 keys of app.t were left as they are by `meshnode init`: refused, because rows"
-        " without a version differ, or locked by clients"
+        " without a version differ, locked by clients, or of a region that was behind"
     ]
     await init(regions.topology, seed_from="two")
     assert await told() == []

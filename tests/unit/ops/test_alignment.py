@@ -1,5 +1,6 @@
 """Which version init publishes: the greatest, never a guess, never a loss."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.core.stamp import ZERO, Stamp
-from meshnode.ops.alignment import NO_STREAM, Action, State, decide
+from meshnode.ops.alignment import NO_STREAM, Action, Progress, Reach, State, decide, missed
 
 SINCE = 1_000
 NOTHING = State(None, None, None)
@@ -132,3 +133,70 @@ def test_rows_that_a_seed_overrules_are_named_and_only_those_that_nobody_else_wo
     assert decide(states, SINCE, seed=3).losers == (1,)
     # Over another version the applier sees that its row was not known, and records it.
     assert decide({1: row(0), 2: row(5, 2, "b")}, SINCE, seed=1).losers == ()
+
+
+# What was deleted elsewhere, and is not applied yet where it stands.
+
+
+def test_a_row_is_lifted_where_no_delete_can_have_been_missed() -> None:
+    states = {1: row(0), 2: NOTHING, 3: row(0), 4: NOTHING}
+    asked: list[tuple[int, int]] = []
+
+    def of_four(holder: int, other: int) -> bool:
+        asked.append((holder, other))
+        return holder == 1 and other == 4
+
+    decision = decide(states, SINCE, None, of_four)
+    assert (decision.action, decision.region) == (Action.LIFT_ROW, 3)
+    # Only regions without the row are asked about.
+    assert {other for _, other in asked} == {2, 4}
+
+
+def test_a_row_that_may_have_been_deleted_is_left_with_the_regions_named() -> None:
+    for since in (SINCE, NO_STREAM):
+        decision = decide({1: NOTHING, 2: row(0)}, since, None, lambda *_: True)
+        assert (decision.action, decision.region, decision.other) == (Action.BEHIND, 2, 1)
+    seeded = {1: row(0, digest="a"), 2: row(0, digest="b"), 3: NOTHING}
+    decision = decide(seeded, SINCE, 2, lambda holder, other: holder == 2)
+    assert (decision.action, decision.region) == (Action.BEHIND, 2)
+    # Nothing is deleted where a row stands, and a tombstone that is there speaks for itself.
+    assert decide({1: row(0), 2: row(5, 2)}, SINCE, None, lambda *_: True).region == 2
+    buried = decide({1: row(0), 2: grave(5)}, SINCE, None, lambda *_: True)
+    assert buried.action is Action.LIFT_TOMBSTONE
+
+
+OTHER = Progress(Reach(7, 50, 20), {1: Reach(5, 9), 3: Reach(6, 30)}, collects=True)
+"""Region 2 without the row, when it was looked at."""
+
+
+def holder(beat: int = 21, third: tuple[int, int] = (6, 30), parked: bool = False) -> Progress:
+    """Region 1 with the row."""
+    applied = {2: Reach(7, 50, beat), 3: Reach(*third)}
+    return Progress(Reach(5, 100, 40), applied, parked=parked)
+
+
+@pytest.mark.parametrize(
+    ("at", "other", "expected"),
+    [
+        (holder(), OTHER, False),
+        (holder(beat=20), OTHER, True),
+        (holder(third=(6, 29)), OTHER, True),
+        (holder(third=(5, 99)), OTHER, True),
+        (holder(third=(8, 1)), OTHER, False),
+        (holder(parked=True), OTHER, True),
+        (holder(beat=20), replace(OTHER, collects=False), False),
+        # A node that is away: what it has noted of its stream is all there is.
+        (holder(beat=20), replace(OTHER, silent=True), False),
+        (holder(beat=20), replace(OTHER, silent=True, own=Reach(7, 51, 20)), True),
+        # Emptied and not started: that there is no row says nothing.
+        (holder(beat=0), replace(OTHER, own=Reach(0, 0, 0)), False),
+        # Started anew: its former stream says nothing of the present one.
+        (holder(), replace(OTHER, own=Reach(8, 1, 1)), True),
+        # Rows of a region that was never in the mesh.
+        (replace(holder(beat=0), own=Reach(0, 0, 0)), OTHER, False),
+        # Its own deletes nobody can miss.
+        (holder(), replace(OTHER, applied={1: Reach(5, 101)}), False),
+    ],
+)
+def test_what_a_region_may_have_missed(at: Progress, other: Progress, expected: bool) -> None:
+    assert missed(1, at, 2, other) is expected
