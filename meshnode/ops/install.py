@@ -118,8 +118,9 @@ async def init(
             await rejoin.rejoin(
                 sites, tables, seed_from, has_topic, work.run, report, dry_run=dry_run
             )
-        for site in sites:
-            await work.run(site, await install_steps.removal_of_strays(site.control))
+        if not retire:
+            for site in sites:
+                await work.run(site, await install_steps.removal_of_strays(site.control))
         for name in tables:
             for site in sites:
                 await work.run(

@@ -3,6 +3,8 @@
 In every region the table's row in ``meshnode.tables`` goes before anything else of it: from there
 on its changes are not streamed, and no statement about it stops a stream.  Then go triggers and
 stamp columns, and last the tombstone table, by which a run that was broken off is gone on with.
+A table that was renamed has kept triggers and stamp columns under its new name: they go before
+all else, because the triggers write into the tombstone table of the former one.
 What waits for the table is closed with it: parked rows, which nothing could replay any more, and
 which would hold back the collection of tombstones for ever; rows to be mended; keys that init left.
 """
@@ -14,7 +16,13 @@ from meshnode.errors import Refused
 from meshnode.mysql import bookkeeping, catalog, schema
 from meshnode.mysql.control import Control
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table
-from meshnode.ops.install_steps import ALGORITHM_FALLBACK, Statement
+from meshnode.ops import table_rules
+from meshnode.ops.install_steps import (
+    ALGORITHM_FALLBACK,
+    Statement,
+    removal_of_strays,
+    strays,
+)
 from meshnode.topology import Topology
 
 if TYPE_CHECKING:
@@ -41,6 +49,8 @@ async def retire(
         raise Refused(
             "a table leaves the mesh in all regions at once", "`meshnode init --all --retire`"
         )
+    for site in sites:
+        await run(site, await _without_strays(site.control, topology))
     names = sorted({name for site in sites for name in await _leaving(site.control, topology)})
     for name in names:
         for site in sites:
@@ -48,6 +58,23 @@ async def retire(
     for name in names:
         for site in sites:
             await run(site, await _removal(site.control, *name))
+
+
+async def _without_strays(connection: Control, topology: Topology) -> list[Statement]:
+    """The triggers that went with a renamed table, and then its stamp columns.
+
+    No columns of a table that the topology names, or that leaves under this name, and none that
+    are not as ``init`` makes them.
+    """
+    steps = await removal_of_strays(connection)
+    there = await _bookkeeping(connection)
+    for name in sorted({(stray.schema, stray.table) for stray in await strays(connection)}):
+        if topology.matches(*name) or schema.tombstone_name(*name) in there:
+            continue
+        found = await catalog.read(connection, *name)
+        if found is not None and not table_rules.stamp_faults(found):
+            steps.append(_without_stamps(name, schema.STAMP_COLUMNS))
+    return steps
 
 
 async def _leaving(connection: Control, topology: Topology) -> set[Name]:
@@ -113,14 +140,16 @@ async def _removal(connection: Control, schema_name: str, table_name: str) -> li
     if found is not None:
         kept = tuple(each for each in schema.STAMP_COLUMNS if found.column(each) is not None)
         if kept and schema.tombstone_name(*name) in await _bookkeeping(connection):
-            steps.append(
-                Statement(
-                    (schema.drop_stamp_columns(*name, kept),),
-                    fallback=schema.drop_stamp_columns(*name, kept, ALGORITHM_FALLBACK),
-                )
-            )
+            steps.append(_without_stamps(name, kept))
         steps += await _without_tombstones(connection, *name)
     return steps
+
+
+def _without_stamps(name: Name, columns: tuple[str, ...]) -> Statement:
+    return Statement(
+        (schema.drop_stamp_columns(*name, columns),),
+        fallback=schema.drop_stamp_columns(*name, columns, ALGORITHM_FALLBACK),
+    )
 
 
 async def _without_tombstones(

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from mesh import Mesh
+from mesh import NAMES, Mesh, mesh_of
 from steps import converged, running, sees, until, waits
 
 from meshnode.errors import Refused, Retry
@@ -156,3 +156,54 @@ async def test_what_is_broken_off_goes_on(servers, tmp_path, monkeypatch, done: 
             assert not await sql.rows("SHOW TRIGGERS FROM app LIKE 't'")
             assert len(await sql.rows("SHOW TABLES FROM meshnode LIKE 't\\_%'")) == 1
         assert "_mesh_" not in (await mesh.sql[0].row("SHOW CREATE TABLE app.t"))[1]
+
+
+async def test_a_renamed_table_leaves_without_a_moment_in_which_deletes_fail(
+    servers, tmp_path
+) -> None:
+    """Its triggers went with it, and write tombstones under its former name until they are gone."""
+    async with running(servers, tmp_path, T, U) as mesh:
+        rows = ", ".join(f"({key}, NULL)" for key in range(50))
+        await mesh.sql[0].execute(f"INSERT INTO app.t VALUES {rows}")
+        await mesh.settle()
+        await mesh.stop()
+        await mesh.everywhere("RENAME TABLE app.t TO app.t_old")
+        exclude(mesh, "app.t", "app.t_old")
+
+        def delete(line: str) -> None:
+            """A client, between any two statements of ``init`` in its region."""
+            region = line.partition(": ")[0]
+            if region in NAMES:
+                with mesh.servers[NAMES.index(region)].connect() as connection:
+                    connection.cursor().execute("DELETE FROM app.t_old ORDER BY id LIMIT 1")
+
+        dry = await mesh.init(retire=True, dry_run=True)
+        done = await mesh.init(retire=True, report=delete)
+        assert done.complete and done.statements == dry.statements
+        for sql in mesh.sql:
+            await sql.execute("DELETE FROM app.t_old WHERE id = 40")
+            assert not await sql.rows("SHOW TRIGGERS FROM app LIKE 't_old'")
+            assert len(await sql.rows("SHOW TABLES FROM meshnode LIKE 't\\_%'")) == 1
+        assert all("_mesh_" not in text for text in await made(mesh, "app.t_old"))
+        assert not (await mesh.init(retire=True)).statements
+
+
+async def test_only_columns_that_the_mesh_has_made_go_from_a_renamed_table(
+    servers, tmp_path
+) -> None:
+    """And none from a table that the topology names: it is replicated, or will be."""
+    async with mesh_of(await servers(1), tmp_path, "app.*") as mesh:
+        (one,) = mesh.sql
+        await mesh.everywhere("CREATE DATABASE app", T, U)
+        await mesh.init()
+        await one.execute("INSERT INTO app.t VALUES (1, 'a')")
+        stamps = "SELECT _mesh_ts, _mesh_origin FROM app.t_old"
+        await one.execute("RENAME TABLE app.t TO app.t_old, app.u TO app.u_old")
+        await one.execute("ALTER TABLE app.u_old MODIFY _mesh_ts BIGINT NOT NULL DEFAULT 7")
+        exclude(mesh, "app.t", "app.u", "app.u_old")
+        before = await one.rows(stamps)
+        await mesh.init(retire=True)
+        assert await one.rows(stamps) == before
+        text = (await one.row("SHOW CREATE TABLE app.u_old"))[1]
+        assert "_mesh_ts" in text and "_mesh_origin" in text
+        assert not await one.rows("SHOW TRIGGERS FROM app LIKE 'u_old'")
