@@ -162,12 +162,13 @@ class Origin(Actor):
         await self.writer.close()
         epoch = await self._raise_epoch(session)
         fault("takeover.raised")
-        member = await session.member()
-        if member.epoch != epoch:
-            raise Retry(f"another process of {self.region.name} is starting at this moment")
+        member = await self._own_member(session, epoch)
         board.apply_epoch = board.apply_epoch or epoch
         board.epoch, board.incarnation = epoch, member.incarnation
         await self.writer.open(OPEN_SECONDS)
+        # That can take long.  The claim of a process that was superseded meanwhile would be void,
+        # and at the bus it would shut the successor out.
+        await self._own_member(session, epoch)
         # From here on nobody knows whether a claim of this epoch stands in the topic.
         self.unclaimed = 0
         end = await append_claim(self.writer, member)
@@ -196,6 +197,13 @@ class Origin(Actor):
             return self.unclaimed
         self.unclaimed = await raise_epoch(session, self.board.apply_epoch, self.board.epochs)
         return self.unclaimed
+
+    async def _own_member(self, session: Claiming, epoch: int) -> Member:
+        """The member row; Retry when it no longer has ``epoch``: the next try finds out whose."""
+        member = await session.member()
+        if member.epoch != epoch:
+            raise Retry(f"another process of {self.region.name} is starting at this moment")
+        return member
 
     async def _read_own_end(self, member: Member, end: Position) -> Ledger:
         reader = self.bus.reader(self.region.name)

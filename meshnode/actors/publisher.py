@@ -13,6 +13,7 @@ from meshnode import limits
 from meshnode.actors.board import Board, Tail
 from meshnode.actors.kernel import Mailbox
 from meshnode.actors.mender import Draft
+from meshnode.actors.takeover import append
 from meshnode.bus.port import BusWriter
 from meshnode.core.ledger import Ledger
 from meshnode.core.wire import VERSION, Frame, encode
@@ -59,7 +60,7 @@ async def publish(
             if len(payload) > limits.FRAME_MAX_BYTES:
                 raise too_large(draft, ledger.name, len(payload))
             fault("publisher.append")
-            position = await writer.append(payload)
+            position = await append(writer, payload)
             fault("publisher.appended")
             board.observer.published(observed, len(payload))
             board.counts["published_frames"] += 1

@@ -10,6 +10,9 @@ the server has executed and purged.
 
 A process claims its stream again whenever its origin side starts anew.  Then only ``member``
 is raised: the rows of ``applied`` tell processes apart, not their claims.
+
+Whose the region is, MySQL alone says.  A bus that fences goes by who opened last, and that may
+be a process that is superseded and does not know it yet.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from meshnode.core.epoch import is_successors
 from meshnode.core.gtid import GtidSet
 from meshnode.core.ledger import Ledger, Published
 from meshnode.core.wire import VERSION, Claim, Sender, decode, encode
-from meshnode.errors import Fenced, LostCommits, Refused
+from meshnode.errors import Fenced, LostCommits, Refused, Retry
 from meshnode.store.port import Claiming
 from meshnode.store.values import History, Joined, Member, Tail
 
@@ -61,7 +64,18 @@ async def raise_epoch(session: Claiming, applies: int, ours: set[int]) -> int:
 async def append_claim(writer: BusWriter, member: Member) -> Position:
     """Claim the stream under ``member.epoch``; the position after the claim."""
     claim = Claim(VERSION, member.mesh, member.region, member.incarnation, member.epoch)
-    return await writer.append(encode(claim))
+    return await append(writer, encode(claim))
+
+
+async def append(writer: BusWriter, payload: bytes) -> Position:
+    """Append ``payload``; Retry where the bus shuts this process out.
+
+    The next claim then ends this process if it is superseded, and else takes the topic back.
+    """
+    try:
+        return await writer.append(payload)
+    except Fenced as error:
+        raise Retry(error.what, error.remedy) from error
 
 
 async def read_own_end(

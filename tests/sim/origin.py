@@ -99,6 +99,9 @@ class Origin(Actor):
         node.apply_epoch = node.apply_epoch or member.epoch
         node.epoch = member.epoch
         yield from self.reach()
+        if self.superseded(member.epoch):
+            self.counts["superseded while the bus was away"] += 1
+            raise Killed
         node.unclaimed = 0
         end = yield from self.claim(member.epoch)
         ledger = self.read_own_end(member, end)
@@ -175,6 +178,12 @@ class Origin(Actor):
         found = is_successors(epoch, node.epochs, applied, node.apply_epoch)
         self.counts["epoch of a COMMIT that was lost"] += found and epoch in node.epochs
         return found
+
+    def superseded(self, epoch: int) -> bool:
+        """Whether another process has raised the epoch, or killed the session that asks."""
+        node = self.node
+        killed, node.claim_killed = node.claim_killed, False
+        return killed or self.member().epoch != epoch
 
     def serves_again(self, epoch: int) -> bool:
         """Whether this process has raised the epoch, and sent no claim with it."""

@@ -296,6 +296,45 @@ async def test_while_the_bus_is_away_the_epoch_is_raised_once():
     ]
 
 
+class ShutsOut(Away):
+    """A bus that another process has opened last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = True
+
+    async def append(self, payload: bytes) -> bytes:
+        self.appended += 1
+        raise Fenced("another process writes the topic now")
+
+
+async def test_who_is_shut_out_at_the_bus_asks_mysql_whose_the_region_is():
+    server, bus = Server(4), ShutsOut()
+    origin = origin_of(bus)
+
+    assert await claims(origin, server, 2) == [5, 6], "it is its own, and claimed again"
+
+    await raise_epoch(server.claiming(), 0, set())
+    with pytest.raises(Fenced, match="another process has raised the epoch to 7"):
+        await origin._take_over(server.claiming())
+    assert (server.epoch, bus.appended) == (7, 2)
+
+
+async def test_a_process_that_is_superseded_while_the_bus_opens_does_not_claim():
+    server, bus = Server(4), Away()
+    origin = origin_of(bus)
+
+    async def slowly(timeout: float) -> bytes:
+        await raise_epoch(server.claiming(), 0, set())
+        return ORIGIN
+
+    bus.open = slowly
+    assert await claims(origin, server) == [6]
+    with pytest.raises(Fenced, match="another process has raised the epoch to 6"):
+        await origin._take_over(server.claiming())
+    assert bus.appended == 0
+
+
 async def test_an_epoch_that_somebody_else_has_raised_does_not_serve_again():
     server, bus = Server(4), Away()
     origin = origin_of(bus)
