@@ -5,6 +5,7 @@
     kafka_record    records as messages, positions
     kafka_writer    appending, fencing        kafka_reader    fetching ahead, proving positions
     kafka_errors    what brokers answer       kafka_protocol  requests that aiokafka lacks
+    kafka_fetch     how much a fetch asks for
 
 All regions may share one Kafka (a star), or each may have its own, from which
 its peers read (a mesh): only addresses differ.  No consumer groups, no
@@ -13,8 +14,10 @@ MySQL next to the rows they stand for.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 
+from meshnode.bus.kafka_fetch import FetchSize
 from meshnode.bus.kafka_link import Cluster
 from meshnode.bus.kafka_reader import KafkaReader
 from meshnode.bus.kafka_topic import TopicSettings, inspect_topic
@@ -36,12 +39,13 @@ class KafkaBus:
         self._mesh = mesh
         self._clusters = dict(clusters)
         self._settings = settings
+        self._sizes: defaultdict[str, FetchSize] = defaultdict(FetchSize)
 
     def writer(self, region: str) -> KafkaWriter:
         return KafkaWriter(*self._topic(region), self._settings)
 
     def reader(self, region: str) -> KafkaReader:
-        return KafkaReader(*self._topic(region))
+        return KafkaReader(*self._topic(region), self._sizes[region])
 
     async def inspect(self, region: str) -> bool:
         return await inspect_topic(*self._topic(region), self._settings)

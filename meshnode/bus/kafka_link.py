@@ -31,6 +31,9 @@ CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 """A broker that has not answered within this time counts as gone."""
 
+MOST_PATIENCE = 8
+"""A request whose answer is long may be given so many times that."""
+
 EARLIEST, LATEST = -2, -1
 TRANSACTIONAL, TOPIC_RESOURCE = 1, 2
 LOOK_AGAIN_SECONDS = 0.2
@@ -82,10 +85,18 @@ class Connection:
         where = f"{host}:{port}"
         return cls(where, await _translated(where, lambda: _create(cluster, host, port)))
 
-    async def ask(self, request: Request) -> Any:
-        """Send a request and return its answer.  Errors: `Retry`, `Refused`."""
+    async def ask(self, request: Request, patience: int = 1) -> Any:
+        """Send a request and return its answer.  Errors: `Retry`, `Refused`.
+
+        It is given ``patience`` times `REQUEST_SECONDS`.
+        """
+
+        async def send() -> Any:
+            async with asyncio.timeout(patience * REQUEST_SECONDS):
+                return await self._inner.send(request)
+
         try:
-            return await _translated(self.where, lambda: self._inner.send(request))
+            return await _translated(self.where, send)
         except MeshError:
             self.close()
             raise
@@ -107,13 +118,16 @@ class Link:
         self.replicas = replicas
         self._inner = inner
 
-    async def ask(self, request: Request) -> Any:
-        """Send a request to the leader and return its answer.  Errors: `Retry`, `Refused`."""
-        return await self._inner.ask(request)
+    async def ask(self, request: Request, patience: int = 1) -> Any:
+        """Send a request to the leader and return its answer, as `Connection.ask` does."""
+        return await self._inner.ask(request, patience)
 
-    async def fetch(self, offset: int, max_bytes: int, max_wait: float) -> tuple[int, bytes]:
+    async def fetch(
+        self, offset: int, max_bytes: int, max_wait: float, patience: int = 1
+    ) -> tuple[int, bytes]:
         """Error code and whole batches of records, from the batch that holds ``offset`` on."""
-        answer = await self.ask(fetch_of(self.topic_id, offset, max_bytes, max_wait))
+        request = fetch_of(self.topic_id, offset, max_bytes, max_wait)
+        answer = await self.ask(request, patience)
         if answer.error_code or not answer.topics:
             return answer.error_code, b""
         part = answer.topics[0][1][0]
@@ -260,7 +274,7 @@ async def _create(cluster: Cluster, host: str, port: int) -> AIOKafkaConnection:
             host,
             port,
             client_id=CLIENT,
-            request_timeout_ms=round(REQUEST_SECONDS * 1000),
+            request_timeout_ms=round(MOST_PATIENCE * REQUEST_SECONDS * 1000),
             ssl_context=cluster.tls,
             security_protocol=cluster.protocol,
             sasl_mechanism=None if cluster.user is None else "SCRAM-SHA-512",

@@ -9,6 +9,9 @@ the one that the position names.  After that nothing is looked at again: while a
 connection lasts, no broker gives other messages under the same offsets, because
 fetches name the topic by its id, and files are not exchanged under a running
 broker.  Whatever goes wrong ends the connection, and the next read proves again.
+
+An answer that does not come whole in time is lost whole.  So what a fetch asks for goes by what
+the link carries (`kafka_fetch`), or a slow one would bring the same beginning again and again.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ import contextlib
 from collections import deque
 
 from meshnode.bus.kafka_errors import OFFSET_OUT_OF_RANGE, TOPIC_GONE
+from meshnode.bus.kafka_fetch import FetchSize
 from meshnode.bus.kafka_link import Cluster, Link, find_topic, wait_for_topic
 from meshnode.bus.kafka_record import Chunk, Joiner, Message, Place, unpack
 from meshnode.bus.port import (
@@ -31,9 +35,6 @@ from meshnode.limits import KIB, MIB
 AHEAD_BYTES = 4 * MIB
 """Fetched payloads that wait for the caller; a fetch may go over it once."""
 
-FETCH_BYTES = 4 * MIB
-"""One fetch returns so much (compressed) at the most; a longer message comes alone."""
-
 FETCH_SECONDS = 1.0
 """A broker without a new record answers after this time."""
 
@@ -47,18 +48,23 @@ REFILL = "fill this region from another one"
 
 
 class KafkaReader:
-    """A reader of one topic; see `meshnode.bus.port.BusReader`."""
+    """A reader of one topic; see `meshnode.bus.port.BusReader`.
 
-    def __init__(self, cluster: Cluster, topic: str) -> None:
+    ``size`` is that of all readers of the topic: one that is made anew asks for no more than the
+    link has carried to those before it.
+    """
+
+    def __init__(self, cluster: Cluster, topic: str, size: FetchSize) -> None:
         self._cluster = cluster
         self._topic = topic
+        self._size = size
         self._ahead: _Ahead | None = None
 
     async def read(self, position: Position, max_bytes: int) -> list[Record]:
         ahead = self._ahead
         if ahead is None or ahead.next != position or ahead.failed:
             await self._stop()
-            ahead = self._ahead = _Ahead(_Fetcher(self._cluster, self._topic, position))
+            ahead = self._ahead = _Ahead(_Fetcher(self._cluster, self._topic, position, self._size))
         try:
             return await ahead.take(max_bytes)
         except Exception:
@@ -161,10 +167,11 @@ class _Ahead:
 class _Fetcher:
     """Fetches a topic from a position on, connecting and proving the position when it must."""
 
-    def __init__(self, cluster: Cluster, topic: str, position: Position) -> None:
+    def __init__(self, cluster: Cluster, topic: str, position: Position, size: FetchSize) -> None:
         self.position = position
         self._cluster = cluster
         self._topic = topic
+        self._size = size
         self._link: Link | None = None
         self._joiner: Joiner | None = None
         self._offset = 0
@@ -173,7 +180,7 @@ class _Fetcher:
         """The records that follow; empty if none came in time.  Errors: as `BusReader.read`."""
         if self._link is None or self._joiner is None:
             return await self._begin()
-        code, batches = await self._link.fetch(self._offset, FETCH_BYTES, FETCH_SECONDS)
+        code, batches = await self._size.fetch(self._link, self._offset, FETCH_SECONDS)
         if code:
             await self._refused(code, self._link, self._offset)
             return []
@@ -192,7 +199,7 @@ class _Fetcher:
             self._joiner = Joiner(self._topic, place)
             return []
         # The message before it comes first.
-        code, batches = await link.fetch(place.offset - 1, FETCH_BYTES, 0)
+        code, batches = await self._size.fetch(link, place.offset - 1, 0)
         if code and code != OFFSET_OUT_OF_RANGE:
             await self._refused(code, link, place.offset)
             return []
