@@ -114,21 +114,21 @@ class Gardener(Actor):
     async def retain(self) -> None:
         """Let the bus forget what every member has applied of the own stream.
 
-        But for what follows the tail that was noted last: a successor reads on from there.
+        But for what follows the tail that was noted last: a successor reads on from there, and
+        peers from the first part of a transaction whose last one is still to come.
         """
         if self.board.raising or not self.board.tail.position:
             return
         members = self.view.now.peers(self.region.name)
         applied: list[Position | None] = [self.board.acknowledged.get(peer.id) for peer in members]
-        if applied:
-            applied.append(self.board.noted or None)
+        floor = self.board.noted or None
         try:
-            retained = await self.writer.retain(applied, time.time())
+            retained = await self.writer.retain(applied, floor, time.time())
         except TopicRewritten:
             # Said before this region was seeded again, of its former topic.  Were it
             # this topic that is not what it was, the claim would have found out.
             members = []
-            retained = await self.writer.retain([None], time.time())
+            retained = await self.writer.retain([None], floor, time.time())
         self._tell_lost(retained, members)
 
     def _tell_lost(self, retained: Retained, members: Sequence[Region]) -> None:

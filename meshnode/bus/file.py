@@ -153,10 +153,12 @@ class FileWriter:
             raise RuntimeError(f"{self._topic}: append without an open writer")
         return await self._appends.put(payloads)
 
-    async def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
+    async def retain(
+        self, applied: Iterable[Position | None], floor: Position | None, now: float
+    ) -> Retained:
         if self._log is None:
             raise RuntimeError(f"{self._topic}: retain without an open writer")
-        work = partial(self._log.retain, list(applied), now)
+        work = partial(self._log.retain, list(applied), floor, now)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:

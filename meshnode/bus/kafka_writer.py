@@ -104,7 +104,9 @@ class KafkaWriter:
             raise RuntimeError(f"{self._topic}: append without an open writer")
         return await self._appends.put(payloads)
 
-    async def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
+    async def retain(
+        self, applied: Iterable[Position | None], floor: Position | None, now: float
+    ) -> Retained:
         """Nothing: the broker forgets by the topic's own retention."""
         return Retained(0, 0, 0)
 

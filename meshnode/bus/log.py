@@ -322,21 +322,24 @@ class TopicLog:
 
     # -- retention -------------------------------------------------------------
 
-    def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
+    def retain(
+        self, applied: Iterable[Position | None], floor: Position | None, now: float
+    ) -> Retained:
         """Remove old segments; see `BusWriter.retain`.
 
         Raises `TopicRewritten`, `Retry`, `BusBroken`.
         A segment may go when a newer one holds a frame, so the newest frame
         stays. Its age counts from when the next segment was made.
         """
-        offsets = self._offsets(applied)
-        done = min(offsets, default=0)
+        offsets = [self._offset(position) for position in applied]
+        limit = self._offset(floor)
+        done = min([*offsets, limit]) if offsets else 0
         bases = list_segments(self.directory)
         ends = [*bases[1:], self._place.end]
         first, kept = bases[0], self._place.end - bases[0]
         dropped = lost = 0
         for base, end in zip(bases, ends, strict=True):
-            if end >= self._place.end:
+            if end >= self._place.end or end > limit:
                 break
             over = kept > self._options.max_bytes
             if not over and (end > done or not self._is_old(end, now)):
@@ -353,11 +356,8 @@ class TopicLog:
         behind = [number for number, offset in enumerate(offsets) if offset < first]
         return Retained(kept, dropped, lost, tuple(behind) if lost else ())
 
-    def _offsets(self, applied: Iterable[Position | None]) -> list[int]:
-        return [
-            0 if position is None else Place.decode(position, self._incarnation).end
-            for position in applied
-        ]
+    def _offset(self, position: Position | None) -> int:
+        return 0 if position is None else Place.decode(position, self._incarnation).end
 
     def _is_old(self, next_base: int, now: float) -> bool:
         following = Segment(self.directory, next_base, self._incarnation, writable=False)

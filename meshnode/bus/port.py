@@ -123,14 +123,18 @@ class BusWriter(Protocol):
         """Append records in order; return the position after each. As `append` otherwise."""
         ...
 
-    async def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
+    async def retain(
+        self, applied: Iterable[Position | None], floor: Position | None, now: float
+    ) -> Retained:
         """Forget what every member has applied; ``now`` in seconds since 1970.
 
         ``applied`` holds one position per member, None for a member that has
         not said one yet: nothing is free to go then, nor when it is empty. One that
-        lies before what is kept, as an old word of a member may, frees nothing. The
-        newest record always stays. Repeatable. A bus whose server has its own
-        retention does nothing.
+        lies before what is kept, as an old word of a member may, frees nothing. What
+        lies behind ``floor`` stays whatever its size: the owner's successor reads on
+        from there, and members read the first part of an unfinished transaction again.
+        None: nothing goes. The newest record always stays. Repeatable. A bus whose
+        server has its own retention does nothing.
         """
         ...
 

@@ -57,7 +57,7 @@ class Harness:
 
     async def forget(self, writer: BusWriter, position: Position) -> None:
         """Let the topic forget what lies before ``position``, or most of it."""
-        done = await writer.retain([position], now=4e9)
+        done = await writer.retain([position], position, now=4e9)
         assert done.dropped_bytes > 0
         assert done.lost_bytes == 0
 

@@ -42,7 +42,7 @@ class MemoryHarness(Harness):
         self.topics.changed()
 
     async def forget(self, writer: BusWriter, position: Position) -> None:
-        assert (await writer.retain([position], now=4e9)).dropped_bytes > 0
+        assert (await writer.retain([position], position, now=4e9)).dropped_bytes > 0
 
     async def start_child(self, call: str) -> "Neighbour":
         neighbour = Neighbour(MemoryBus(self.topics), call)

@@ -129,8 +129,11 @@ async def test_what_some_have_not_applied_is_kept(harness: Harness) -> None:
     writer, reader = bus.writer(REGION), bus.reader(REGION)
     await writer.open(SOON)
     ends = [await writer.append(bytes(400)) for _ in range(30)]
-    for applied in ([ends[10], ends[20], None], [], [ends[29], ends[10]]):
-        await writer.retain(applied, now=4e9)
+    for applied, floor in (
+        ([ends[10], ends[20], None], ends[29]), ([], ends[29]), ([ends[29], ends[10]], ends[29]),
+        ([ends[29], ends[29]], ends[10]), ([ends[29], ends[29]], None),
+    ):  # fmt: skip
+        await writer.retain(applied, floor, now=4e9)
         assert len(await read_until(reader, ends[10], ends[-1])) == 19
     await writer.close()
     await reader.close()
@@ -145,7 +148,7 @@ async def test_what_is_forgotten_is_refused_and_the_rest_stays(harness: Harness)
     await harness.forget(writer, ends[10])
     # What a member said long ago frees nothing.
     for early in (ends[1], ORIGIN):
-        assert (await writer.retain([early, ends[20]], now=4e9)).dropped_bytes == 0
+        assert (await writer.retain([early, ends[20]], ends[29], now=4e9)).dropped_bytes == 0
     assert len(await read_until(reader, ends[10], ends[-1])) == 19
     begin = await reader.begin()
     oldest = len(await read_until(reader, begin, ends[-1]))

@@ -203,10 +203,12 @@ class MemoryWriter:
         if number == self._number:
             self._pump = None
 
-    async def retain(self, applied: Iterable[Position | None], now: float) -> Retained:
-        places = list(applied)
+    async def retain(
+        self, applied: Iterable[Position | None], floor: Position | None, now: float
+    ) -> Retained:
+        places = [*applied, floor]
         topic = self.topics.topics.get(self.name)
-        if topic is None or not places or None in places or not topic.payloads:
+        if topic is None or len(places) == 1 or None in places or not topic.payloads:
             return Retained(0, 0, 0)
         try:
             least = min(

@@ -18,12 +18,15 @@ class Topic:
 
     def __init__(self) -> None:
         self.free: list[bytes | None] = []
+        self.floor: bytes | None = None
         self.retained = Retained(0, 0, 0)
 
-    async def retain(self, applied: list[bytes | None], now: float) -> Retained:
+    async def retain(
+        self, applied: list[bytes | None], floor: bytes | None, now: float
+    ) -> Retained:
         if b"former" in applied:
             raise TopicRewritten("the topic is another one now", "put the old topic back")
-        self.free = list(applied)
+        self.free, self.floor = list(applied), floor
         return self.retained
 
 
@@ -81,16 +84,16 @@ async def test_the_bus_keeps_what_is_behind_the_tail_that_was_noted_last() -> No
     heart = Heart(REGION, None, board, lambda: 1.0, str, list)
     board.acknowledged = {2: b"9", 3: b"8"}
     await gardener.retain()
-    assert topic.free == [b"9", b"8", None], "nothing was noted yet"
+    assert (topic.free, topic.floor) == ([b"9", b"8"], None), "nothing was noted yet"
     await heart.beat(server)
     board.tail = Tail(b"9")
     await gardener.retain()
-    assert topic.free == [b"9", b"8", b"7"]
+    assert (topic.free, topic.floor) == ([b"9", b"8"], b"7")
     server.lost = True
     with pytest.raises(Retry):
         await heart.beat(server)
     await gardener.retain()
-    assert topic.free == [b"9", b"8", b"7"], "nobody knows whether it was committed"
+    assert topic.floor == b"7", "nobody knows whether it was committed"
     peers.clear()
     await gardener.retain()
     assert topic.free == [], "without peers nothing is free to go"
@@ -104,10 +107,10 @@ async def test_a_place_in_the_topic_of_before_frees_nothing_and_stops_nothing() 
     gardener, board, topic = beside(2, 3)
     board.acknowledged = {2: b"8", 3: b"former"}
     await gardener.retain()
-    assert topic.free == [None]
+    assert (topic.free, topic.floor) == ([None], b"9")
     board.acknowledged[3] = b"7"
     await gardener.retain()
-    assert topic.free == [b"8", b"7", b"9"]
+    assert topic.free == [b"8", b"7"]
 
 
 async def test_what_a_peer_said_before_it_was_seeded_again_frees_nothing() -> None:
@@ -120,17 +123,17 @@ async def test_what_a_peer_said_before_it_was_seeded_again_frees_nothing() -> No
     await gardener.round(session)
     board.acknowledged = {2: b"8", 3: b"7"}
     await gardener.round(session)
-    assert topic.free == [b"8", b"7", b"9"]
+    assert topic.free == [b"8", b"7"]
     session.found[3] = 0
     await gardener.round(session)
-    assert topic.free == [b"8", None, b"9"]
+    assert topic.free == [b"8", None]
     board.acknowledged[3] = b"7"
     session.found[3] = 31
     await gardener.round(session)
-    assert topic.free == [b"8", None, b"9"], "it was begun anew between two rounds"
+    assert topic.free == [b"8", None], "it was begun anew between two rounds"
     board.acknowledged[3] = b"6"
     await gardener.round(session)
-    assert topic.free == [b"8", b"6", b"9"]
+    assert topic.free == [b"8", b"6"]
 
 
 async def test_what_a_peer_has_lost_is_told_with_its_remedy_and_counted(caplog) -> None:
@@ -199,7 +202,7 @@ async def test_a_client_that_holds_a_tombstone_holds_up_nothing_else() -> None:
     session = Held()
     await gardener.round(session)
     assert session.dropped == ["free"]
-    assert topic.free == [b"5", b"9"]
+    assert topic.free == [b"5"]
     assert gardener.state.state == "running"
     assert "Lock wait timeout" in gardener.state.reason
     session.locked = False

@@ -94,7 +94,7 @@ class LogModel(RuleBasedStateMachine):
     @rule(part=st.floats(0, 1))
     def forget(self, part: float) -> None:
         applied = int(part * (len(self.records) - 1))
-        done = self.log.retain([self.records[applied][1], self.records[-1][1]], now=4e9)
+        done = self.log.retain([self.records[applied][1]], self.records[-1][1], now=4e9)
         assert done.lost_bytes == 0
         if done.dropped_bytes:
             self.dropped = max(self.dropped, applied + 1)

@@ -35,10 +35,10 @@ def topic(tmp_path: Path) -> Path:
 
 async def test_a_segment_stays_until_every_member_has_applied_all_of_it(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
-    assert log.retain([ends[8], ends[99]], now=4e9).dropped_bytes == 0
-    done = log.retain([ends[9], ends[99]], now=4e9)
+    assert log.retain([ends[8]], ends[99], now=4e9).dropped_bytes == 0
+    done = log.retain([ends[9]], ends[99], now=4e9)
     assert done == (90 * FRAME, 10 * FRAME, 0, ())
-    assert log.retain([ends[9], ends[99]], now=4e9).dropped_bytes == 0
+    assert log.retain([ends[9]], ends[99], now=4e9).dropped_bytes == 0
     assert len(await read_all(topic)) == 90
     log.close()
 
@@ -46,23 +46,23 @@ async def test_a_segment_stays_until_every_member_has_applied_all_of_it(topic: P
 def test_a_member_that_has_said_nothing_holds_everything(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
     for applied in ([], [None], [ends[99], None], [ends[99], b""]):
-        assert log.retain(applied, now=4e9) == (100 * FRAME, 0, 0, ())
+        assert log.retain(applied, ends[99], now=4e9) == (100 * FRAME, 0, 0, ())
     log.close()
 
 
 async def test_a_segment_stays_for_its_time_after_it_was_full(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=100.0)
     # The first was full when the second was made: one second in.
-    assert log.retain([ends[99]], now=MADE + 100.9).dropped_bytes == 0
-    assert log.retain([ends[99]], now=MADE + 101.0).dropped_bytes == 10 * FRAME
-    assert log.retain([ends[99]], now=MADE + 104.0).dropped_bytes == 30 * FRAME
+    assert log.retain([ends[99]], ends[99], now=MADE + 100.9).dropped_bytes == 0
+    assert log.retain([ends[99]], ends[99], now=MADE + 101.0).dropped_bytes == 10 * FRAME
+    assert log.retain([ends[99]], ends[99], now=MADE + 104.0).dropped_bytes == 30 * FRAME
     assert len(await read_all(topic)) == 60
     log.close()
 
 
 async def test_the_newest_record_always_stays(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
-    assert log.retain([ends[99]], now=4e9) == (10 * FRAME, 90 * FRAME, 0, ())
+    assert log.retain([ends[99]], ends[99], now=4e9) == (10 * FRAME, 90 * FRAME, 0, ())
     assert len(await read_all(topic)) == 10
     log.close()
     append(topic)
@@ -71,27 +71,47 @@ async def test_the_newest_record_always_stays(topic: Path) -> None:
 
 async def test_over_the_size_it_goes_and_the_loss_is_told(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=1e9, max_bytes=75 * FRAME)
-    done = log.retain([ends[14], ends[99]], now=MADE)
+    done = log.retain([ends[14]], ends[99], now=MADE)
     # Three segments go; the second of them half applied, the third not at all.
     assert done == (70 * FRAME, 30 * FRAME, 15 * FRAME, (0,))
     assert len(await read_all(topic)) == 70
-    done = log.retain([None], now=MADE)
+    done = log.retain([None], ends[99], now=MADE)
     assert done == (70 * FRAME, 0, 0, ())
     log.close()
 
 
 async def test_even_a_topic_far_too_small_keeps_the_newest_record(topic: Path) -> None:
-    log, _ = ten_segments(topic, keep_seconds=1e9, max_bytes=1)
-    assert log.retain([None], now=MADE) == (10 * FRAME, 90 * FRAME, 90 * FRAME, (0,))
+    log, ends = ten_segments(topic, keep_seconds=1e9, max_bytes=1)
+    assert log.retain([None], ends[99], now=MADE) == (10 * FRAME, 90 * FRAME, 90 * FRAME, (0,))
     assert len(await read_all(topic)) == 10
     log.close()
 
 
+async def test_what_lies_behind_the_floor_stays_whatever_its_size(topic: Path) -> None:
+    """The parts of a transaction that is not whole yet: every member will read the first again."""
+    log, ends = ten_segments(topic, keep_seconds=0.0, max_bytes=1)
+    for applied in ([ends[34]], [ends[34], ends[99]]):
+        done = log.retain(applied, ends[34], now=4e9)
+    assert done == (70 * FRAME, 0, 0, ())
+    assert len(await read_all(topic)) == 70
+    assert log.retain([ends[49], None], ends[49], now=4e9) == (
+        50 * FRAME,
+        20 * FRAME,
+        20 * FRAME,
+        (1,),
+    )
+    for applied in ([ends[99]], []):
+        assert log.retain(applied, None, now=4e9).dropped_bytes == 0
+    log.close()
+
+
 def test_a_position_of_another_topic_drops_nothing(topic: Path) -> None:
-    log, _ = ten_segments(topic, keep_seconds=0.0)
+    log, ends = ten_segments(topic, keep_seconds=0.0)
     (foreign,) = append(topic.with_name("other"), b"a")
     with pytest.raises(TopicRewritten):
-        log.retain([foreign], now=4e9)
+        log.retain([foreign], ends[99], now=4e9)
+    with pytest.raises(TopicRewritten):
+        log.retain([ends[99]], foreign, now=4e9)
     assert len(list_segments(topic)) == 10
     log.close()
 
@@ -100,7 +120,7 @@ async def test_other_files_in_the_topic_are_left_alone(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
     for name in ("notes.log", "00000.txt", "00000000000000000000.log.new"):
         (topic / name).write_text("mine")
-    log.retain([ends[99]], now=4e9)
+    log.retain([ends[99]], ends[99], now=4e9)
     assert {"notes.log", "00000.txt", "00000000000000000000.log.new"} <= set(os.listdir(topic))
     assert len(await read_all(topic)) == 10
     log.close()
