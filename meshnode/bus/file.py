@@ -112,6 +112,7 @@ class FileWriter:
     def __init__(self, topic: Path, options: LogOptions) -> None:
         self._topic = topic
         self._options = options
+        self._allowance = options.allowance()
         self._log: TopicLog | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._appends: Appends | None = None
@@ -120,7 +121,7 @@ class FileWriter:
         await self.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        log = TopicLog(self._topic, self._options)
+        log = TopicLog(self._topic, self._options, self._allowance)
         while True:
             try:
                 log.try_lock()

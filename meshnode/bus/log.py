@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshnode.bus.allowance import Allowance
 from meshnode.bus.port import BusBroken, BusFull, Corrupt, Position, Retained, WriterBusy
 from meshnode.bus.segment import (
     FRAME_HEADER,
@@ -69,13 +70,21 @@ class LogOptions:
     sync: Callable[[int], None] = os.fdatasync
     clock: Callable[[], float] = time.time
 
+    def allowance(self) -> Allowance:
+        """Make the allowance of a topic, for as long as its region has this owner."""
+        # A member may stand in the segment before the stretch, whose other bytes count.
+        return Allowance(self.max_bytes - self.segment_bytes, self.max_bytes)
+
 
 class TopicLog:
     """The one writer of the topic in ``directory``; every method blocks."""
 
-    def __init__(self, directory: Path, options: LogOptions) -> None:
+    def __init__(
+        self, directory: Path, options: LogOptions, allowance: Allowance | None = None
+    ) -> None:
         self.directory = directory
         self._options = options
+        self._allowance = allowance or options.allowance()
         self._boot = current_boot()
         self._lock_fd = -1
         self._mark_fd = -1
@@ -334,6 +343,8 @@ class TopicLog:
         offsets = [self._offset(position) for position in applied]
         limit = self._offset(floor)
         done = min([*offsets, limit]) if offsets else 0
+        if floor is not None:
+            self._allowance.note(limit, self._place.end)
         bases = list_segments(self.directory)
         ends = [*bases[1:], self._place.end]
         first, kept = bases[0], self._place.end - bases[0]
@@ -341,7 +352,7 @@ class TopicLog:
         for base, end in zip(bases, ends, strict=True):
             if end >= self._place.end or end > limit:
                 break
-            over = kept > self._options.max_bytes
+            over = self._allowance.counted(base, self._place.end) > self._options.max_bytes
             if not over and (end > done or not self._is_old(end, now)):
                 break
             try:

@@ -105,6 +105,26 @@ async def test_what_lies_behind_the_floor_stays_whatever_its_size(topic: Path) -
     log.close()
 
 
+async def test_a_transaction_larger_than_the_topic_stays_until_as_much_follows(topic: Path) -> None:
+    """Members begin to apply it when they have seen its last part; till then they stand before it.
+
+    Whoever was there when it began has as long for it as for anything else.
+    """
+    log, ends = ten_segments(topic, keep_seconds=0.0, max_bytes=30 * FRAME)
+    before = [ends[89]]
+    # It was noted up to there when the transaction began.
+    assert log.retain(before, ends[89], now=MADE).kept_bytes == 30 * FRAME
+    parts = [log.append([bytes(76)] * 10)[-1] for _ in range(4)]
+    assert log.retain(before, ends[89], now=MADE).dropped_bytes == 0
+    assert log.retain(before, parts[-1], now=MADE).dropped_bytes == 0
+    for followed in range(1, 5):
+        (*_, end) = log.append([bytes(76)] * 10)
+        done = log.retain(before, end, now=MADE)
+        assert (done.lost_bytes > 0) == (followed > 3)
+    assert done == (30 * FRAME, 60 * FRAME, 60 * FRAME, (0,))
+    log.close()
+
+
 def test_a_position_of_another_topic_drops_nothing(topic: Path) -> None:
     log, ends = ten_segments(topic, keep_seconds=0.0)
     (foreign,) = append(topic.with_name("other"), b"a")
