@@ -355,6 +355,9 @@ class TopicLog:
             over = self._allowance.counted(base, self._place.end) > self._options.max_bytes
             if not over and (end > done or not self._is_old(end, now)):
                 break
+            if not dropped:
+                # An older mark on the disk would ask for what is about to go.
+                self._sync(self._mark_fd)
             try:
                 os.unlink(segment_path(self.directory, base))
             except OSError as error:

@@ -23,7 +23,8 @@ marks: then its CRC is wrong and it looks again. ``boot`` says in which life of
 the machine it was written. After a loss of power the file may hold an older
 mark than the last one shown, but never one beyond what is durable, because it
 is written after the fsync. So a mark of an earlier boot may be trusted as a
-lower bound, and not as the end.
+lower bound, and not as the end. Before segments go it is made durable: a mark
+older than the oldest of them would be that of a topic that lost its records.
 """
 
 import os

@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from topic_files import append, open_log, read_all
+from topic_files import append, open_log, read_all, reboot
 
 from meshnode.bus.log import LogOptions, TopicLog
 from meshnode.bus.port import Position, TopicRewritten
@@ -15,10 +16,10 @@ FRAME = 24 + 76
 """Bytes of one frame below; ten make a segment."""
 
 
-def ten_segments(topic: Path, **options: float) -> tuple[TopicLog, list[Position]]:
+def ten_segments(topic: Path, **options: Any) -> tuple[TopicLog, list[Position]]:
     """Fill ten segments with ten records each, one segment a second from `MADE` on."""
     now = [MADE]
-    made = LogOptions(segment_bytes=10 * FRAME, clock=lambda: now[0], **options)  # type: ignore[arg-type]
+    made = LogOptions(segment_bytes=10 * FRAME, clock=lambda: now[0], **options)
     log = open_log(topic, made)
     ends: list[Position] = []
     for _ in range(10):
@@ -134,6 +135,36 @@ def test_a_position_of_another_topic_drops_nothing(topic: Path) -> None:
         log.retain([ends[99]], foreign, now=4e9)
     assert len(list_segments(topic)) == 10
     log.close()
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+async def test_a_loss_of_power_after_a_round_leaves_a_topic_that_opens(
+    topic: Path, rounds: int
+) -> None:
+    """The directory and the frames are durable, the mark is what was last made so.
+
+    Needed: the mark is made durable before the first segment goes.
+    """
+    path = topic / "end"
+    durable = [b""]
+
+    def sync(fd: int) -> None:
+        if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+            durable.append(path.read_bytes())
+
+    log, ends = ten_segments(topic, keep_seconds=0.0, sync=sync)
+    for number in range(rounds):
+        done = 49 + 10 * number
+        assert log.retain([ends[done]], ends[99], now=4e9).dropped_bytes > 0
+        synced = len(durable)
+        log.retain([ends[done]], ends[99], now=4e9)
+        assert len(durable) == synced, "nothing went"
+    log.close()
+    path.write_bytes(durable[-1])
+    reboot(topic)
+    append(topic, b"after")
+    assert len(await read_all(topic)) == 100 - done
+    assert (await read_all(topic))[-1] == b"after"
 
 
 async def test_other_files_in_the_topic_are_left_alone(topic: Path) -> None:
