@@ -115,10 +115,9 @@ class Gardener(Actor):
         """Let the bus forget what every member has applied of the own stream.
 
         But for what follows the tail that was noted last: a successor reads on from there, and
-        peers from the first part of a transaction whose last one is still to come.
+        peers from the first part of a transaction whose last one is still to come.  Also while
+        the stream cannot be claimed: on a full disk no claim succeeds before something has gone.
         """
-        if self.board.raising or not self.board.tail.position:
-            return
         members = self.view.now.peers(self.region.name)
         applied: list[Position | None] = [self.board.acknowledged.get(peer.id) for peer in members]
         floor = self.board.noted or None
@@ -126,7 +125,7 @@ class Gardener(Actor):
             retained = await self.writer.retain(applied, floor, time.time())
         except TopicRewritten:
             # Said before this region was seeded again, of its former topic.  Were it
-            # this topic that is not what it was, the claim would have found out.
+            # this topic that is another one, the floor would be refused as well.
             members = []
             retained = await self.writer.retain([None], floor, time.time())
         self._tell_lost(retained, members)

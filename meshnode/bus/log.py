@@ -20,6 +20,7 @@ are durable, so only the newest can be torn.
 follow one that failed. Opening it again recovers.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -107,8 +108,6 @@ class TopicLog:
             raise self._translated(error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         except BlockingIOError as error:
             holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
@@ -118,6 +117,9 @@ class TopicLog:
         except OSError as error:
             os.close(fd)
             raise self._translated(error) from error
+        with contextlib.suppress(OSError):  # A full disk may not take it, and the lock holds.
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         self._lock_fd = fd
 
     def open(self) -> Position:

@@ -134,7 +134,9 @@ class BusWriter(Protocol):
         lies behind ``floor`` stays whatever its size: the owner's successor reads on
         from there, and members read the first part of an unfinished transaction again.
         None: nothing goes. The newest record always stays. Repeatable. A bus whose
-        server has its own retention does nothing.
+        server has its own retention does nothing, nor does a writer that is not open;
+        one whose appends fail does: on a full disk it makes room.
+        Errors: `TopicRewritten` for a position of another topic, `BusBroken`, `Retry`.
         """
         ...
 

@@ -13,6 +13,7 @@ from topic_files import REGION, SOON, append, flip, newest_segment, open_log, re
 from meshnode.bus.file import FileBus
 from meshnode.bus.log import LogOptions
 from meshnode.bus.port import ORIGIN, BusBroken, BusFull, Corrupt
+from meshnode.bus.segment import list_segments
 from meshnode.errors import Halt, Refused
 from meshnode.limits import FRAME_MAX_BYTES
 
@@ -156,6 +157,32 @@ async def test_a_full_disk_shows_nothing_and_can_be_mended(
     await writer.append(b"after")
     await writer.close()
     assert await read_all(tmp_path / REGION) == [b"before", b"after"]
+
+
+async def test_on_a_full_disk_a_failed_log_forgets_and_a_new_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that opening writes may need room: retention would wait for what it has to make."""
+    topic, pwrite = tmp_path / REGION, os.pwrite
+    options = LogOptions(segment_bytes=1000, keep_seconds=0.0)
+    ends = append(topic, *[bytes(400)] * 20, options=options)
+
+    def full(fd: int, data: bytes, at: int) -> int:
+        if at >= os.fstat(fd).st_size and len(list_segments(topic)) > 1:
+            raise OSError(errno.ENOSPC, "injected")
+        return pwrite(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    log = open_log(topic, options)
+    for _ in range(2):
+        with pytest.raises(BusFull, match="injected"):
+            log.append([b"a claim"])
+    assert log.retain([ends[-1]], ends[-1], now=4e9).dropped_bytes > 0
+    with pytest.raises(BusFull, match="injected"):
+        log.append([b"a claim"])
+    log.close()
+    append(topic, b"a claim", options=options)
+    assert (await read_all(topic))[-1] == b"a claim"
 
 
 async def test_a_failed_open_gives_the_lock_back(bus: FileBus, tmp_path: Path) -> None:
