@@ -73,7 +73,7 @@ class LogOptions:
 
     def allowance(self) -> Allowance:
         """Make the allowance of a topic, for as long as its region has this owner."""
-        # A member may stand in the segment before the stretch, whose other bytes count.
+        # Whoever stands where a stretch begins needs the segment around that place as well.
         return Allowance(self.max_bytes - self.segment_bytes, self.max_bytes)
 
 
