@@ -33,6 +33,12 @@ BEFORE_IMAGE_BYTES = 1 * MIB
 
 HEARTBEAT_SECONDS = 1.0
 
+SILENT_SECONDS = 10.0
+"""A region that was not heard for longer is silent, if its heartbeats come often enough."""
+
+BEATS_MISSED = 3
+"""Heartbeats that may be missing before a region is silent, however slow its pulse."""
+
 FRONTIER_SLACK_US = 1_000_000
 """The frontier stays this far behind everything that bounds it."""
 
@@ -71,3 +77,8 @@ BUS_KEEP_SECONDS = 3600.0
 
 BUS_MAX_BYTES = 16 * 1024 * MIB
 """The file bus keeps at most this much of one topic, applied everywhere or not."""
+
+
+def silent_seconds(pulse: float) -> float:
+    """Age in seconds above which a heartbeat is late, where they come every ``pulse`` seconds."""
+    return max(SILENT_SECONDS, BEATS_MISSED * pulse)

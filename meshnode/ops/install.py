@@ -152,7 +152,9 @@ async def uninstall(
     async with AsyncExitStack() as stack:
         sites = await _open(stack, topology, regions)
         for site in sites:
-            await install_steps.refuse_running_node(site.control, site.name)
+            await install_steps.refuse_running_node(
+                site.control, site.name, topology.limits.heartbeat_seconds
+            )
         result = InitResult()
         work = _Work(result, dry_run, report)
         for site in sites:

@@ -7,6 +7,7 @@ nothing when it is there already.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from meshnode import limits
 from meshnode.errors import Refused
 from meshnode.mysql import bookkeeping as texts
 from meshnode.mysql import catalog, schema
@@ -22,9 +23,6 @@ _SESSION_MODE = f"SET SESSION sql_mode = '{SQL_MODE}'"
 _NOT_INSTANT = frozenset({1845, 1846, 4092})
 _UNFIT = frozenset({1062, 1264, 1265, 1366, 1406})
 """Rows that are there do not fit a new type: equal keys, or no room for a value."""
-
-NODE_ALIVE_SECONDS = 10
-"""A heartbeat younger than this means that a node is running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +307,8 @@ async def activation(connection: Control, schema_name: str, table_name: str) -> 
     ]
 
 
-async def refuse_running_node(connection: Control, region: str) -> None:
-    """Raise Refused if the region's node has been heard lately."""
+async def refuse_running_node(connection: Control, region: str, pulse: float) -> None:
+    """Raise Refused if the region's node, with a heartbeat every ``pulse`` seconds, may run."""
     if "heartbeat" not in await _present(connection, ""):
         return
     age = await connection.value(
@@ -319,10 +317,11 @@ async def refuse_running_node(connection: Control, region: str) -> None:
         f" JOIN {quoted_table(MESH_SCHEMA, 'member')} m ON m.region = h.region"
         " WHERE wall_us > 0"
     )
-    if age is not None and age < NODE_ALIVE_SECONDS * 1_000_000:
+    silent = limits.silent_seconds(pulse)
+    if age is not None and age < silent * 1e6:
         raise Refused(
             f"region {region}: a node wrote a heartbeat {age / 1e6:.0f} s ago",
-            f"stop the node and wait {NODE_ALIVE_SECONDS} s",
+            f"stop the node and wait {silent:g} s",
         )
 
 

@@ -142,7 +142,7 @@ METRICS = (
     Metric("meshnode_gc_limit_age_seconds", "gauge", NONE, "seconds",
            "age of the limit below which tombstones may be dropped; "
            "absent before every peer was heard",
-           "above 60: see `meshnode_gc_held_back`"),
+           "above 75: see `meshnode_gc_held_back`"),
     Metric("meshnode_gc_held_back", "gauge", ("by",), "",
            "1 for the region whose promise is the oldest, or for `parked rows`; 0 for the others",
            "if the limit is old: bring that region or its link back, end its oldest "

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from meshnode import __version__
+from meshnode import __version__, limits
 from meshnode.actors.board import Board, PeerProgress
 from meshnode.actors.kernel import Actor, State
 from meshnode.actors.watcher import View
@@ -31,7 +31,6 @@ from meshnode.ops.verdict import (
 )
 from meshnode.topology import Region
 
-BEATS_MISSED = 3
 LEAST_SILENCE_SECONDS = 5.0
 """The heart is silent when its last beat is older than this and than three beats."""
 
@@ -70,7 +69,8 @@ class NodeStatus:
             found.append(f"heart {heart.state}" + (f": {heart.reason}" if heart.reason else ""))
             return found
         age = self.beat_age
-        allowed = max(LEAST_SILENCE_SECONDS, BEATS_MISSED * self.view.now.limits.heartbeat_seconds)
+        pulse = self.view.now.limits.heartbeat_seconds
+        allowed = max(LEAST_SILENCE_SECONDS, limits.BEATS_MISSED * pulse)
         if age is None:
             found.append("no heartbeat has been written yet")
         elif age > allowed:

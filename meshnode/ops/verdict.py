@@ -12,16 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 
+from meshnode import limits
 from meshnode.topology import Topology
 
-SILENT_SECONDS = 10.0
-"""A heartbeat, or the newest one applied of a peer, older than this is a finding."""
-
-LEAST_BEATS = 2
-"""Heartbeats that may always be on their way, however slow the pulse."""
-
-GC_HELD_SECONDS = 60.0
-"""A frontier older than this holds back the garbage collection of tombstones."""
+OPEN_SECONDS = (limits.FRONTIER_OPEN_TX_US + limits.FRONTIER_SLACK_US) / 1e6
+"""Age of a frontier while a transaction stays open, a backup's for example; it moves on."""
 
 TABLES_NAMED = 5
 """Tables that are named in one finding; the rest is counted."""
@@ -150,23 +145,24 @@ def judge(
     """Put facts and verdict together; regions in the order of the topology."""
     problems: list[Finding] = []
     warnings: list[Finding] = []
+    pulse = topology.limits.heartbeat_seconds
     for region in regions:
-        problems += _region_problems(region)
+        problems += _region_problems(region, pulse)
         if region.error is None:
             warnings += _region_warnings(region, topology.digest)
             warnings += _retention(region, topology)
     # A region that is silent says nothing new to anybody: naming it once is enough.
-    heard = {region.name for region in regions if _is_heard(region)}
+    heard = {region.name for region in regions if _is_heard(region, pulse)}
     problems += [
         finding
         for pair in pairs
         if pair.paused is not None or (pair.region in heard and pair.origin in heard)
-        for finding in _pair_problems(pair, topology.limits.heartbeat_seconds)
+        for finding in _pair_problems(pair, pulse)
     ]
     problems += _unsettled(regions)
     warnings += _unreplicated(regions)
     warnings += _unnamed(regions)
-    problems += gc_held(regions, pairs)
+    problems += gc_held(regions, pairs, pulse)
     return Status(
         mesh=topology.mesh,
         digest=topology.digest,
@@ -232,12 +228,12 @@ def _about_tables(tables: Mapping[str, Sequence[str]], what: str, remedy: str) -
     ]
 
 
-def _is_heard(region: RegionStatus) -> bool:
+def _is_heard(region: RegionStatus, pulse: float) -> bool:
     age = region.beat_age
-    return region.error is None and age is not None and age <= SILENT_SECONDS
+    return region.error is None and age is not None and age <= limits.silent_seconds(pulse)
 
 
-def _region_problems(region: RegionStatus) -> list[Finding]:
+def _region_problems(region: RegionStatus, pulse: float) -> list[Finding]:
     name = region.name
     if region.error is not None:
         return [Finding(name, f"unreachable: {region.error}", region.remedy)]
@@ -251,7 +247,7 @@ def _region_problems(region: RegionStatus) -> list[Finding]:
                 f"start its node (meshnode run --region {name}); if it runs, see its log",
             )
         )
-    elif age > SILENT_SECONDS:
+    elif age > limits.silent_seconds(pulse):
         found.append(
             Finding(
                 name,
@@ -341,11 +337,12 @@ def _pair_problems(pair: PairStatus, pulse: float) -> list[Finding]:
             )
         ]
     clocks = ""
+    silent = limits.silent_seconds(pulse)
     if pair.lag is None:
         what = f"nothing heard of {pair.origin} yet"
-    elif pair.lag > SILENT_SECONDS:
+    elif pair.lag > silent:
         what = f"nothing heard of {pair.origin} for {pair.lag:.0f} s"
-    elif pair.beats is not None and pair.beats > max(LEAST_BEATS, SILENT_SECONDS / pulse):
+    elif pair.beats is not None and pair.beats > silent / pulse:
         what = (
             f"{pair.beats} heartbeats of {pair.origin} are not applied, although the lag is"
             f" {pair.lag:.0f} s"
@@ -363,7 +360,9 @@ def _pair_problems(pair: PairStatus, pulse: float) -> list[Finding]:
     ]
 
 
-def gc_held(regions: Sequence[RegionStatus], pairs: Sequence[PairStatus]) -> list[Finding]:
+def gc_held(
+    regions: Sequence[RegionStatus], pairs: Sequence[PairStatus], pulse: float
+) -> list[Finding]:
     """Who holds back the collection of tombstones, where, and since when.
 
     A region drops a tombstone when its stamp is below the frontier that it has applied of every
@@ -375,7 +374,8 @@ def gc_held(regions: Sequence[RegionStatus], pairs: Sequence[PairStatus]) -> lis
         own = [pair for pair in pairs if pair.region == region.name and pair.frontier_us]
         if own:
             oldest = min(own, key=lambda pair: pair.frontier_us)
-            if oldest.now_us - oldest.frontier_us > GC_HELD_SECONDS * 1e6:
+            age = (oldest.now_us - oldest.frontier_us) / 1e6
+            if age > OPEN_SECONDS + limits.silent_seconds(pulse):
                 held.setdefault(oldest.origin, []).append(oldest)
     return [_holder(origin, where) for origin, where in held.items()]
 

@@ -4,11 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from msgspec import structs
 from regions import column, control, run, sessions, topology_of
 
 from meshnode.errors import Refused
 from meshnode.mysql import schema
 from meshnode.ops.install import init, uninstall
+from meshnode.topology import Limits
 
 
 async def test_fresh_tables_get_everything_once(servers) -> None:
@@ -118,8 +120,13 @@ async def test_uninstall_refuses_under_a_running_node(servers) -> None:
         await run(one, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
         await init(topology_of([server]))
         await run(one, "UPDATE meshnode.heartbeat SET wall_us = UNIX_TIMESTAMP() * 1000000")
-        with pytest.raises(Refused, match="stop the node"):
+        with pytest.raises(Refused, match="stop the node and wait 10 s"):
             await uninstall(topology_of([server]))
+        # A node with a slow pulse is heard seldom.
+        await run(one, "UPDATE meshnode.heartbeat SET wall_us = wall_us - 40000000")
+        slow = structs.replace(topology_of([server]), limits=Limits(heartbeat_seconds=60))
+        with pytest.raises(Refused, match="stop the node and wait 180 s"):
+            await uninstall(slow)
         assert await column(one, "SHOW DATABASES LIKE 'meshnode'") == ["meshnode"]
 
 

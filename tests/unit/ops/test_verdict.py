@@ -2,6 +2,7 @@
 
 import pytest
 
+from meshnode.core.frontier import frontier
 from meshnode.ops.status import rates, read_body, with_distance
 from meshnode.ops.status_view import render, show
 from meshnode.ops.verdict import (
@@ -153,8 +154,15 @@ def test_a_clock_that_is_ahead_hides_no_standing_stream() -> None:
     (problem,) = mesh(pairs={("east", "west"): {"lag": 12.0, "beats": 12}}).problems
     assert problem.what == "nothing heard of east for 12 s"
     slow = topology(heartbeat_seconds=20.0)
-    assert mesh(pairs={("east", "west"): {"beats": 2}}, of=slow).converged
-    assert not mesh(pairs={("east", "west"): {"beats": 3}}, of=slow).converged
+    assert mesh(pairs={("east", "west"): {"beats": 3}}, of=slow).converged
+    assert not mesh(pairs={("east", "west"): {"beats": 4}}, of=slow).converged
+
+
+def test_a_slow_pulse_is_not_a_dead_node() -> None:
+    slow = topology(heartbeat_seconds=30.0)
+    for age, converged in ((89, True), (91, False)):
+        assert mesh({"east": {"wall_us": NOW - age * SECOND}}, of=slow).converged == converged
+        assert mesh(pairs={("east", "west"): {"lag": float(age)}}, of=slow).converged == converged
 
 
 def test_a_lag_is_never_less_than_by_the_clock_of_the_origin() -> None:
@@ -189,9 +197,18 @@ def test_gc_is_held_by_the_oldest_frontier_and_since_when() -> None:
         pair("east", "north", frontier_us=NOW - 59 * SECOND),
         pair("west", "north", frontier_us=0, lag=None),
     ]
-    (held,) = gc_held(regions, pairs)
+    (held,) = gc_held(regions, pairs, 1.0)
     assert held.region == "north"
     assert held.what.endswith(f"in west since {moment(NOW - 90 * SECOND)} (90 s)")
+
+
+def test_a_long_transaction_holds_nothing_back_for_good() -> None:
+    """A backup that is open for ten minutes: the frontier is late, and goes on all the same."""
+    promised = 0
+    for now in range(NOW - 600 * SECOND, NOW - SECOND, SECOND):
+        promised = frontier(now, NOW - 600 * SECOND, now - SECOND // 2, promised)
+    late = {"frontier_us": promised}
+    assert mesh(pairs={("east", "west"): late, ("east", "north"): late}).converged
 
 
 def test_one_member_that_holds_all_back_is_named_once() -> None:
