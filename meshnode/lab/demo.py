@@ -192,7 +192,8 @@ async def act(lab: Stage, summary: Summary, seconds: float, seed: int, report: R
     found = await verify.verify(topology)
     # Orphans of foreign keys are the application's: regions that have the same ones converged.
     summary.identical = not any(
-        table.problem or table.differing or table.unlisted[0] for table in found.tables
+        table.problem or table.differing or table.unlisted[0] or table.moving
+        for table in found.tables
     )
     summary.rows_compared = sum(table.rows for table in found.tables)
     summary.differing = sum(table.differing for table in found.tables)

@@ -164,6 +164,14 @@ class _Work:
             or any(each.count for each in self.orphans.values())
         )
 
+    @property
+    def untold(self) -> bool:
+        """Whether a key that never changed was not seen often enough to count."""
+        return self.comparison is not None and any(
+            each.changes == 0 and each.looks < SAME_LOOKS
+            for each in self.comparison.candidates.values()
+        )
+
 
 @asynccontextmanager
 async def _sides(topology: Topology) -> AsyncIterator[list[Side]]:
@@ -270,7 +278,10 @@ def _shape_problem(sides: Sequence[Side], tables: Sequence[Table]) -> str:
 async def _run(
     sides: Sequence[Side], works: Sequence[_Work], settle: float, report: Report
 ) -> None:
-    """Scan every table once, then look again until nothing differs or the time is over."""
+    """Scan every table once, then look again until nothing differs or the time is over.
+
+    What differs and never changed is looked at often enough to be told, however long that takes.
+    """
     loop = asyncio.get_running_loop()
     for work in works:
         assert work.comparison is not None
@@ -285,7 +296,13 @@ async def _run(
         await work.comparison.scan(await _gc_limit(sides), progress)
         work.orphans = await _orphans(work.comparison)
     end = loop.time() + settle
-    while any(work.open for work in works) and loop.time() < end:
+    late = 0
+    while any(work.open for work in works):
+        if loop.time() >= end:
+            # Looks may take long, and what never changed must not pass for moving.
+            late += 1
+            if late >= SAME_LOOKS or settle <= 0 or not any(work.untold for work in works):
+                break
         await asyncio.sleep(min(1.0, settle / (SAME_LOOKS + 1)))
         limit = await _gc_limit(sides)
         waiting = 0
