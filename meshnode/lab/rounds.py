@@ -9,7 +9,8 @@ One round is not enough where a tailer lifts: the lifted row comes round in the
 binlog again, behind the beat.  The lifts that a round caused are counted in the
 beats of the next one, and stood in the binlog before those beats.  So the
 answer is yes after the first round that counts no more lifts than the round
-before it, with nothing left in ``meshnode.mend``.
+before it, if nothing was left in ``meshnode.mend`` before that round's beats were written:
+a row that is mended later comes behind them.  Nor may a row be set aside that goes in by itself.
 """
 
 import asyncio
@@ -37,12 +38,14 @@ HEALTHY = frozenset({"running", "finished"})
 class Pulse:
     """What one region says of itself: its newest beat, and what it has applied of others.
 
-    ``heard`` maps a region id to the number of the newest of its beats that is applied here.
-    Numbers, because a region's clock may be set back.
+    ``mends`` and ``aside`` count the rows of this region's clients, and of the others', that wait
+    until a client lets go of them.  ``heard`` maps a region id to the number of the newest of
+    its beats that is applied here.  Numbers, because a region's clock may be set back.
     """
 
     beat: int
     mends: int
+    aside: int
     body: Mapping[str, Any]
     heard: Mapping[int, int]
 
@@ -76,28 +79,24 @@ async def wait(topology: Topology, timeout: float) -> Verdict:
     async with _Watch(topology, began + timeout) as watch:
         verdict = Verdict(False)
         former: dict[str, int] | None = None
-        before = await watch.beats()
+        before = await watch.everybody()
         while not watch.late:
-            reached = await watch.round(before)
+            reached = await watch.round({name: pulse.beat for name, pulse in before.items()})
             verdict.seconds = time.monotonic() - began
             if reached is None:
                 break
             verdict.rounds += 1
             lifts = {name: pulse.lifts for name, pulse in reached.items()}
-            mends = await watch.mends()
-            if former == lifts and not any(mends.values()):
+            waiting = [text for name, pulse in before.items() for text in _held(name, pulse)]
+            if former == lifts and before.keys() == lifts.keys() and not waiting:
                 verdict.complete = True
                 return verdict
             watch.reasons = [
                 f"{name} still lifts rows ({count} so far)"
                 for name, count in lifts.items()
                 if former is not None and former.get(name) != count
-            ] + [
-                f"{name} has {count} rows in meshnode.mend that clients hold locked"
-                for name, count in mends.items()
-                if count
-            ]
-            former, before = lifts, await watch.beats()
+            ] + waiting
+            former, before = lifts, await watch.everybody()
         verdict.reasons = watch.reasons or [f"no round of heartbeats ended within {timeout:g} s"]
         return verdict
 
@@ -150,15 +149,14 @@ class _Watch:
         for control in self._controls.values():
             await control.close()
 
-    async def beats(self) -> dict[str, int]:
-        """The newest beats of all regions; waits for those that are away."""
-        pulses = await self._all()
-        return {name: pulse.beat for name, pulse in pulses.items()}
-
-    async def mends(self) -> dict[str, int]:
-        """Rows in ``meshnode.mend`` of all regions."""
-        pulses = await self._all()
-        return {name: pulse.mends for name, pulse in pulses.items()}
+    async def everybody(self) -> dict[str, Pulse]:
+        """All regions now; waits for those that are away, until the deadline."""
+        while True:
+            pulses, away = await self._look()
+            if not away or self.late:
+                self.reasons = [*self.reasons, *away]
+                return pulses
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def round(self, before: Mapping[str, int]) -> dict[str, Pulse] | None:
         """The first beat of each region after ``before``, when all others have applied it.
@@ -232,14 +230,6 @@ class _Watch:
         beat, former = self._halts.get(origin, (0, []))
         return former if pulse.beat - beat <= BEATS_REMEMBERED else []
 
-    async def _all(self) -> dict[str, Pulse]:
-        while True:
-            pulses, away = await self._look()
-            if not away or self.late:
-                self.reasons = away
-                return pulses
-            await asyncio.sleep(LOOK_SECONDS)
-
     async def _look(self) -> tuple[dict[str, Pulse], list[str]]:
         """All pulses to be had now, and why the others are not."""
         results = await asyncio.gather(
@@ -268,6 +258,14 @@ class _Watch:
             raise
 
 
+def _held(name: str, pulse: Pulse) -> list[str]:
+    counts = {
+        f"{name} has {pulse.mends} rows in meshnode.mend that clients hold locked": pulse.mends,
+        f"{name} has set {pulse.aside} rows aside that clients hold locked": pulse.aside,
+    }
+    return [text for text, count in counts.items() if count]
+
+
 def _listed(troubles: list[str]) -> str:
     return "; ".join(troubles[:3])
 
@@ -278,7 +276,8 @@ async def _connect(topology: Topology, region: Region) -> Control:
 
 async def read_pulse(control: Control) -> Pulse:
     row = await control.row(
-        "SELECT h.beat, h.body, (SELECT COUNT(*) FROM meshnode.mend)"
+        "SELECT h.beat, h.body, (SELECT COUNT(*) FROM meshnode.mend),"
+        " (SELECT COUNT(*) FROM meshnode.dead_letter WHERE state = 'replay')"
         " FROM meshnode.heartbeat h JOIN meshnode.member m ON m.region = h.region"
     )
     if row is None:
@@ -286,5 +285,5 @@ async def read_pulse(control: Control) -> Pulse:
             f"region {control.server} has no heartbeat row", "run `meshnode init --all` first"
         )
     heard = await control.rows("SELECT origin, heard_beat FROM meshnode.applied")
-    beat, body, mends = row
-    return Pulse(beat, mends, orjson.loads(body), dict(heard))
+    beat, body, mends, aside = row
+    return Pulse(beat, mends, aside, orjson.loads(body), dict(heard))

@@ -1,5 +1,8 @@
 """What a pulse says of its region, and who waits for whom."""
 
+import pytest
+
+from meshnode.lab import rounds
 from meshnode.lab.rounds import Pulse, _Watch
 from meshnode.topology import (
     Accounts,
@@ -25,7 +28,7 @@ MESH = Topology(
 
 
 def pulse(beat: int = 1, heard: dict[int, int] | None = None, **body) -> Pulse:
-    return Pulse(beat, 0, body, heard or {})
+    return Pulse(beat, 0, 0, body, heard or {})
 
 
 def behind(marks: dict[str, Pulse], pulses: dict[str, Pulse]) -> list[str]:
@@ -79,3 +82,53 @@ def test_a_halt_that_was_resumed_a_moment_ago_is_not_lost_from_sight():
     watch._behind(marks, {"east": pulse(7, {2: 9}, actors=[halted]), "west": west})
     (line,) = watch._behind(marks, {"east": pulse(7, {2: 9}, actors=[running]), "west": west})
     assert line.endswith("; east: tailer halted: TRUNCATE")
+
+
+class Mending:
+    """Two regions whose clock are the looks at them: a beat every third, heard a look later.
+
+    East has one row that a client holds, until it is mended or goes in after look ``free``; what
+    is mended stands in the binlog behind the beats that were written before.
+    """
+
+    def __init__(self, free: int, aside: bool) -> None:
+        self.now = 0
+        self.free = free
+        self.aside = aside
+
+    @property
+    def lifted_before(self) -> int:
+        """The first beat of east behind the row that was mended."""
+        return 2 + (self.free - 1) // 3
+
+    def heard(self) -> int:
+        return 1 + max(0, self.now - 1) // 3
+
+    def look(self) -> dict[str, Pulse]:
+        self.now += 1
+        beat = 1 + self.now // 3
+        lifts = int(not self.aside and self.free <= (beat - 1) * 3)
+        held = int(self.now < self.free)
+        mends, aside = (0, held) if self.aside else (held, 0)
+        body = {"counts": {"lifts": lifts}}
+        return {
+            "east": Pulse(beat, mends, aside, body, {2: self.heard()}),
+            "west": pulse(beat, {1: self.heard()}),
+        }
+
+
+@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize("free", range(1, 20))
+async def test_a_row_that_is_mended_behind_the_beats_is_waited_for(monkeypatch, free, aside):
+    mesh = Mending(free, aside)
+
+    class Watch(_Watch):
+        async def _look(self):
+            return mesh.look(), []
+
+    monkeypatch.setattr(rounds, "_Watch", Watch)
+    monkeypatch.setattr(rounds, "LOOK_SECONDS", 0)
+    verdict = await rounds.wait(MESH, 60)
+    assert verdict.complete
+    assert mesh.now >= free
+    assert aside or mesh.heard() >= mesh.lifted_before
