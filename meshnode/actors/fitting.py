@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from meshnode.actors.board import Board
 from meshnode.actors.watcher import View
 from meshnode.core.change import Table
-from meshnode.core.shape import Shape, Unfit, Wider, compare
+from meshnode.core.shape import Unfit, Wider, fits
 from meshnode.errors import Halt, OtherKey
 from meshnode.store.port import Writing
-from meshnode.store.values import Definition
 from meshnode.topology import Topology
 
 
@@ -69,7 +68,7 @@ class Fitting:
             )
         if not local.buried:
             raise OtherKey(table.title)
-        fit = compare(table.shape, local.shape)
+        fit = fits(table.shape, local.shape, local.literal)
         if isinstance(fit, Unfit):
             raise Halt(
                 f"the definitions differ: {fit.reason}",
@@ -77,19 +76,4 @@ class Fitting:
                 "then goes on by itself (docs/OPERATING.md, 'Changing a table')",
             )
         if isinstance(fit, Wider):
-            self._require_wider(table, local, local.shape, fit)
             self.wide.add(table)
-
-    def _require_wider(self, table: Table, local: Definition, shape: Shape, fit: Wider) -> None:
-        count = len(table.shape.columns)
-        if fit.positions != tuple(range(count)):
-            raise Halt(
-                f"table {table.title} has more columns here, but not behind the source's last one",
-                "add the same columns in the other regions; the stream then goes on by itself",
-            )
-        for column, literal in zip(shape.columns[count:], local.literal[count:]):
-            if not literal:
-                raise Halt(
-                    f"column `{column.name}` of {table.title} has no literal default",
-                    "give it one, or add the column in the other regions",
-                )

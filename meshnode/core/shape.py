@@ -15,7 +15,7 @@ included, since images are handed over unparsed.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -79,6 +79,13 @@ class Column(msgspec.Struct, frozen=True):
     def is_stamp(self) -> bool:
         """Whether this is one of the two columns of the row's version."""
         return self.name in (STAMP_TS, STAMP_ORIGIN)
+
+
+STAMPS = (
+    Column(STAMP_TS, FieldType.LONGLONG, unsigned=True, nullable=False, visible=False),
+    Column(STAMP_ORIGIN, FieldType.TINY, unsigned=True, nullable=False, visible=False),
+)
+"""The two columns of a row's version, as `init` makes them."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -162,6 +169,27 @@ def compare(source: Shape, local: Shape) -> Fit:
             )
     extra = len(local.columns) - len(source.columns)
     return Wider(extra, positions) if extra else Equal()
+
+
+def fits(source: Shape, local: Shape, literal: Sequence[bool]) -> Fit:
+    """The same, and whether the columns that ``local`` alone has can be filled up.
+
+    They must stand behind the source's last one, the stamps included, each with a literal default;
+    ``literal`` says so of each column of ``local``.
+    """
+    fit = compare(source, local)
+    if not isinstance(fit, Wider):
+        return fit
+    count = len(source.columns)
+    if fit.positions != tuple(range(count)):
+        return Unfit(f"table {local.name} has more columns here, but not behind the source's last")
+    for column, filled in zip(local.columns[count:], literal[count:], strict=True):
+        if not filled:
+            return Unfit(
+                f"column `{column.name}` of {local.name} has no literal default, and the source "
+                "does not have it"
+            )
+    return fit
 
 
 def _stamp_fault(shape: Shape) -> str:

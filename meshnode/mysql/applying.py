@@ -55,9 +55,8 @@ class ApplyingStatements:
         local = await catalog.read(CatalogRows(self.session), table.schema, table.name)
         if local is None:
             return Definition(True)
-        literal = [default is catalog.Default.LITERAL for default in local.defaults]
         buried = await catalog.buried(CatalogRows(self.session), local.shape)
-        return Definition(True, local.shape, literal, buried)
+        return Definition(True, local.shape, local.literal, buried)
 
     async def lock(self, works: Iterable[Work], deep: bool, wait: bool) -> dict[NetKey, Local]:
         """Lock the rows of all keys and read their stamps; tombstones where deletes need them.

@@ -15,11 +15,14 @@ waits; ``Table.lossy_labels`` names the columns.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from meshnode.core.shape import Column, FieldType, Shape, buries
+import msgspec
+
+from meshnode.core import shape as shapes
+from meshnode.core.shape import STAMPS, Column, FieldType, Fit, Shape, buries
 from meshnode.mysql.schema import MESH_SCHEMA, KeyColumn, tombstone_name
 
 
@@ -60,10 +63,22 @@ class Table:
     index_types: frozenset[str] = frozenset()
     self_dated: tuple[str, ...] = ()
     """Columns that become the present time with each update of their row (ON UPDATE)."""
+    generated: tuple[tuple[str, str], ...] = ()
+    """Generated columns and their expressions, as the server spells them."""
 
     @property
     def name(self) -> str:
         return self.shape.name
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """The expressions of generated columns by name."""
+        return dict(self.generated)
+
+    @property
+    def literal(self) -> list[bool]:
+        """Whether each column gets a literal when an insert does not name it."""
+        return [default is Default.LITERAL for default in self.defaults]
 
     def column(self, name: str) -> Column | None:
         index = self.shape.index_of(name)
@@ -151,6 +166,22 @@ async def read(connection: Rows, schema: str, table: str) -> Table | None:
         row_format=str(found[0][1]).upper(),
         index_types=frozenset(kinds),
         self_dated=tuple(row[0] for row in described if "on update" in row[12].lower()),
+        generated=tuple((row[0], str(row[13])) for row in described if row[13]),
+    )
+
+
+def fits(source: Table, local: Table) -> Fit:
+    """Whether rows of ``source`` can be written to ``local``, and how."""
+    return shapes.fits(source.shape, local.shape, local.literal)
+
+
+def with_stamps(table: Table) -> Table:
+    """The table as `init` makes it: stamp columns that it has not come behind all others."""
+    missing = [column for column in STAMPS if table.column(column.name) is None]
+    return replace(
+        table,
+        shape=msgspec.structs.replace(table.shape, columns=(*table.shape.columns, *missing)),
+        defaults=(*table.defaults, *(Default.LITERAL for _ in missing)),
     )
 
 

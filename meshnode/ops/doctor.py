@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from meshnode import accounts
-from meshnode.core.shape import Unfit, compare
 from meshnode.errors import MeshError, Refused, Retry
 from meshnode.mysql import catalog
 from meshnode.mysql.control import Control, connect
 from meshnode.mysql.schema import MESH_SCHEMA, quoted_table, tombstone_name
 from meshnode.ops import (
     doctor_accounts,
+    doctor_alike,
     doctor_bus,
     doctor_history,
     doctor_ops,
@@ -49,6 +49,8 @@ MESH_CHECKS = {
     "same-server": "no two regions are one server",
     "auto-increment-offsets": "regions that number rows step alike and start apart",
     "shapes": "replicated tables fit each other in all regions",
+    "generated-columns": "generated columns are generated alike in all regions",
+    "everywhere": "a table that is replicated in one region is in all of them",
 }
 """Checks that look at all regions together, and what they look at."""
 
@@ -85,7 +87,13 @@ async def examine_mesh(topology: Topology, *, lab: bool = False) -> list[Finding
             findings += found
             if context is not None:
                 contexts.append(context)
-        between = [*_same_server(contexts), *_offsets(contexts), *_shapes(contexts)]
+        between = [
+            *_same_server(contexts),
+            *_offsets(contexts),
+            *doctor_alike.shapes(contexts),
+            *doctor_alike.generated(contexts),
+            *doctor_alike.everywhere(contexts),
+        ]
         found_names = {finding.check for finding in between}
         findings += between
         findings += [
@@ -237,29 +245,4 @@ def _offsets(contexts: list[Context]) -> list[Finding]:
                 "from 1 to it in each (SET PERSIST)",
             )
         )
-    return found
-
-
-def _shapes(contexts: list[Context]) -> list[Finding]:
-    found = []
-    for place, context in enumerate(contexts):
-        for other in contexts[place + 1 :]:
-            for name in sorted(context.active & other.active):
-                mine, theirs = context.tables.get(name), other.tables.get(name)
-                if mine is None or theirs is None:
-                    continue
-                fits = (compare(mine.shape, theirs.shape), compare(theirs.shape, mine.shape))
-                unfit = [fit for fit in fits if isinstance(fit, Unfit)]
-                if len(unfit) < 2:
-                    continue
-                found.append(
-                    other.finding(
-                        "shapes",
-                        Level.REFUSE,
-                        mine.name,
-                        f"does not fit the table in region {context.region.name}: "
-                        f"{unfit[0].reason}",
-                        "make the definitions equal; until then its stream waits",
-                    )
-                )
     return found

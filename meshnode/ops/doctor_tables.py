@@ -57,6 +57,19 @@ async def not_replicated(context: Context) -> list[Finding]:
         for name in sorted(context.active - set(context.tables))
         if context.topology.matches(*name)
     ]
+    found += [
+        context.finding(
+            "not-replicated",
+            Level.WARN,
+            ".".join(name),
+            "is replicated, and the topology does not name it: the other regions halt at its"
+            " first change",
+            "take it out with `meshnode init --all --retire` (docs/OPERATING.md, 'Taking a table"
+            " out'), or name it again",
+        )
+        for name in sorted(context.active)
+        if not context.topology.matches(*name)
+    ]
     return found
 
 

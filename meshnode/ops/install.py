@@ -23,7 +23,7 @@ from functools import partial
 
 from meshnode import accounts
 from meshnode.buses import bare_bus
-from meshnode.core.shape import Shape, Unfit, compare
+from meshnode.core.shape import Unfit
 from meshnode.errors import Refused, Retry
 from meshnode.mysql import bookkeeping, catalog, control
 from meshnode.mysql.schema import digest
@@ -268,8 +268,9 @@ async def _tables(topology: Topology, sites: list[Site]) -> list[tuple[str, str]
             ]
         first, *others = found
         for other in others:
-            fit = compare(_bare(found[first].shape), _bare(found[other].shape))
-            back = compare(_bare(found[other].shape), _bare(found[first].shape))
+            mine = catalog.with_stamps(found[first])
+            theirs = catalog.with_stamps(found[other])
+            fit, back = catalog.fits(mine, theirs), catalog.fits(theirs, mine)
             if isinstance(fit, Unfit) and isinstance(back, Unfit):
                 problems.append(f"{first} and {other} differ: {fit.reason}")
     if problems:
@@ -278,18 +279,6 @@ async def _tables(topology: Topology, sites: list[Site]) -> list[tuple[str, str]
             "change them, or exclude them under [replicate] in the topology",
         )
     return sorted(present)
-
-
-def _bare(shape: Shape) -> Shape:
-    """The shape without its stamp columns, which not every region may have yet."""
-    kept = [index for index, column in enumerate(shape.columns) if not column.is_stamp]
-    return Shape(
-        schema=shape.schema,
-        table=shape.table,
-        columns=tuple(shape.columns[index] for index in kept),
-        key=tuple(kept.index(index) for index in shape.key),
-        prefixes=shape.prefixes,
-    )
 
 
 def _left(

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meshnode.core.shape import Column
-from meshnode.mysql.catalog import Default, Table
+from meshnode.mysql.catalog import Table
 from meshnode.mysql.control import Control
 from meshnode.mysql.keyvalues import KeyReader, Values
 from meshnode.mysql.rowdigest import row_hash, table_digest
@@ -292,12 +292,19 @@ class _Statements:
 
 
 def compared_columns(tables: Sequence[Table]) -> list[Column]:
-    """Columns that all ``tables`` have and that do not follow from others, stamps included."""
-    first, *others = tables
+    """Columns that all ``tables`` have, stamps included.
+
+    Those that follow from others are left out, if they follow in the same way everywhere.
+    """
+    first = tables[0]
     return [
         column
-        for column, default in zip(first.shape.columns, first.defaults, strict=True)
-        if default != Default.GENERATED and all(table.column(column.name) for table in others)
+        for column in first.shape.columns
+        if all(table.column(column.name) for table in tables)
+        and (
+            column.name not in first.expressions
+            or len({table.expressions.get(column.name) for table in tables}) > 1
+        )
     ]
 
 

@@ -59,6 +59,8 @@ async def test_every_check_is_seen_to_fail(servers) -> None:
         "same-server",
         "auto-increment-offsets",
         "shapes",
+        "generated-columns",
+        "everywhere",
     }
     assert {case.check for case in CASES} | elsewhere == set(list_checks())
 
@@ -197,6 +199,16 @@ async def test_faults_between_regions(servers) -> None:
         await run(both[1], "ALTER TABLE app.t MODIFY v INT UNSIGNED")
         found = faults(await examine_mesh(topology))
         assert [(f.check, f.region, f.subject) for f in found] == [("shapes", "two", "app.t")]
+        await run(
+            both[1],
+            "ALTER TABLE app.t MODIFY v INT, ADD COLUMN w INT AS (id * 2)",
+        )
+        found = faults(await examine_mesh(topology))
+        assert [(f.check, f.region, f.level) for f in found] == [("shapes", "two", Level.REFUSE)]
+        await run(both[0], "ALTER TABLE app.t ADD COLUMN w INT AS (id * 3)")
+        found = faults(await examine_mesh(topology))
+        assert [(f.check, f.region) for f in found] == [("generated-columns", "two")]
+        assert "`w` is generated as (`id` * 2) here" in found[0].finding
         one, two = topology.regions
         twice = msgspec.structs.replace(
             topology, regions=(one, msgspec.structs.replace(two, mysql=one.mysql))

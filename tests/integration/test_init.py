@@ -249,12 +249,15 @@ async def test_tables_that_differ_between_regions_are_refused(servers) -> None:
                 one,
                 "CREATE DATABASE app",
                 f"CREATE TABLE app.t (id INT PRIMARY KEY, v INT {'UNSIGNED' * number})",
+                f"CREATE TABLE app.w (id INT PRIMARY KEY{', w INT' * number})",
             )
         await run(both[0], "CREATE TABLE app.only (id INT PRIMARY KEY)")
         with pytest.raises(Refused) as refused:
             await init(topology_of(pair))
         assert "missing in two" in str(refused.value)
         assert "column `v`" in str(refused.value)
+        # Its columns would stand before the stamps, and no row could be filled up with them.
+        assert "app.w has more columns here" in str(refused.value)
 
 
 async def test_a_server_of_another_region_is_refused(servers) -> None:

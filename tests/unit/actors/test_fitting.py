@@ -36,7 +36,7 @@ def topology(*replicated: str) -> SimpleNamespace:
 
 async def test_a_table_that_the_topology_excludes_is_not_written_from_then_on(monkeypatch) -> None:
     """The remedy must help: the stream waits until the table is named again, or out everywhere."""
-    monkeypatch.setattr("meshnode.actors.fitting.compare", lambda theirs, ours: None)
+    monkeypatch.setattr("meshnode.actors.fitting.fits", lambda theirs, ours, literal: None)
     session, view = Session(object()), SimpleNamespace(now=topology("app.t", "app.u"))
     fitting = Fitting(session, view, SimpleNamespace(definitions=0))
     table = Table("app", "t", session.shape)

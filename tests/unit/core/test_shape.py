@@ -17,6 +17,7 @@ from meshnode.core.shape import (
     Unfit,
     Wider,
     compare,
+    fits,
     same_keys,
 )
 
@@ -109,6 +110,26 @@ def test_a_source_that_lost_its_columns():
     wide = shape(ID, NAME, KIND, TS, ORIGIN, EXTRA)
     fit = compare(wide, SOURCE)
     assert isinstance(fit, Unfit) and "`extra` (LONG) of the source is missing" in fit.reason
+
+
+@pytest.mark.parametrize(
+    ("local", "literal", "words"),
+    [
+        (SOURCE, [False] * 5, ""),
+        (shape(ID, NAME, KIND, TS, ORIGIN, EXTRA), [False] * 5 + [True], ""),
+        (
+            shape(ID, NAME, KIND, TS, ORIGIN, EXTRA),
+            [True] * 5 + [False],
+            "`extra` of shop.t",
+        ),
+        (shape(ID, NAME, KIND, EXTRA, TS, ORIGIN), [True] * 6, "not behind the source's last"),
+        (shape(ID, NAME, TS, ORIGIN), [True] * 4, "`kind`"),
+    ],
+)
+def test_what_only_the_local_table_has_must_be_filled_up(local, literal, words):
+    fit = fits(SOURCE, local, literal)
+    assert isinstance(fit, Unfit) == bool(words)
+    assert not words or words in fit.reason
 
 
 POOL = [NAME, KIND, EXTRA, OTHER]
