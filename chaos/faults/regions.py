@@ -27,6 +27,9 @@ SEEDING = "seeding"
 LONGEST_SECONDS = 450.0
 PAUSE_SECONDS = 0.5
 HALTED = "no longer kept"
+GONE = 3
+"""Times that the topic must begin later, until its reader cannot have read on."""
+
 ROWS = 20
 _BULK = (
     "INSERT INTO lab.customers (id, name, profile)"
@@ -135,16 +138,26 @@ async def _chain_begins(mesh: Mesh, reader: str, origin: str) -> None:
 async def _forgotten(mesh: Mesh, region: str, writer: str, others: list[str]) -> None:
     """Write until the topic of ``writer`` begins behind what ``region`` has read.
 
-    Never so much at once that ``others``, however slow, could lose it, too.
+    Its node may have read more than it has applied, and holds a segment open that is deleted
+    already: so until more has gone `GONE` times while it applied nothing.  Never so much at once
+    that ``others``, however slow, could lose it, too.
     """
     query = f"SELECT seq FROM meshnode.applied WHERE origin = {mesh.id(writer)}"
     bus = bare_bus(mesh.topology)
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
+            gone: set[int] = set()
+            former = -1
             while True:
                 rules = Rules(writer, mesh.journal, repeats=True)
-                stream = await read_stream(bus, writer, rules)
-                if stream.first_seq > int(await mesh.value(region, query)) + 1:
+                first = (await read_stream(bus, writer, rules)).first_seq
+                applied = int(await mesh.value(region, query))
+                if applied != former:
+                    gone.clear()
+                    former = applied
+                elif first > applied + 1:
+                    gone.add(first)
+                if len(gone) == GONE:
                     return
                 async with await mesh.sql(writer) as control:
                     await control.execute(_BULK)
