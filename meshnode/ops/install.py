@@ -134,7 +134,8 @@ async def init(
             await activation.date(sites, fresh, name, work.run, report, dry_run=dry_run)
         result.left += _left(topology, sites, tables, dry_run)
         if every and not dry_run:
-            await _compare(sites, tables, seed_from, result, report)
+            pulse = topology.limits.heartbeat_seconds
+            await _compare(sites, tables, seed_from, pulse, result, report)
         return result
 
 
@@ -304,10 +305,11 @@ async def _compare(
     sites: list[Site],
     tables: list[tuple[str, str]],
     seed_from: str | None,
+    pulse: float,
     result: InitResult,
     report: Report,
 ) -> None:
-    places = [install_data.Place(site.name, site.region.id, site.control) for site in sites]
+    places = [install_data.Place(site.name, site.region.id, site.control, pulse) for site in sites]
     behind = [await rejoin.reads_from_a_snapshot(site.control) for site in sites]
     members = [site.region.id for site in sites]
     removed = [await rejoin.has_read_of_others(site.control, members) for site in sites]

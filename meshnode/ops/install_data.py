@@ -55,11 +55,15 @@ _CONTENDED = frozenset({1205, 1213})
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A region whose tables take part: name, id, and a session as ``admin``."""
+    """A region whose tables take part: name, id, and a session as ``admin``.
+
+    ``pulse``: seconds between two heartbeats of its node.
+    """
 
     name: str
     region: int
     connection: Control
+    pulse: float
 
 
 class RefusedKey(NamedTuple):
@@ -317,7 +321,11 @@ class _Comparison:
         await connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
             reached = await progress.read(
-                connection, shape.schema, shape.table, [each.region for each in self._places]
+                connection,
+                shape.schema,
+                shape.table,
+                [each.region for each in self._places],
+                place.pulse,
             )
             rows = await connection.rows(
                 f"SELECT {reader.select}, {reader.tokens}, {stamp}, {self._row_digest}"
