@@ -229,7 +229,12 @@ class Replay:
                 continue
             if table.folds is not None:
                 await session.learn([(table, entry.key)])
-            version = await session.version(table, entry.key)
+            try:
+                version = await session.version(table, entry.key)
+            except Busy:
+                # The whole table is locked.  The next look begins behind this letter.
+                self._looked_to = letter.number
+                break
             if version is None or version < entry.stamp:
                 continue
             # The table may have been altered between: then it was another row's version.

@@ -99,6 +99,7 @@ class ResolverSession(ApplyingStatements, MenderSession):
         """The greatest stamp of row and tombstone.
 
         None where one is locked, or the table has other columns by now: neither says anything.
+        Busy where the whole table is locked.
         """
         lookup = self.lookups(table)
         at = (table, table.fold(key))
@@ -107,7 +108,9 @@ class ResolverSession(ApplyingStatements, MenderSession):
             tomb = await read_stamps(
                 self.session, lookup, table, [key], FOR_SHARE_NOWAIT, tombstones=True
             )
-        except (Busy, Halt, KeyError):
+        except (Busy, Halt, KeyError) as error:
+            if isinstance(error, Busy) and error.waited:
+                raise
             # KeyError: a row that is none of those asked for, in a column of another collation.
             return None
         return max(row.get(at, ZERO), tomb.get(at, ZERO))

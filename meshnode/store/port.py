@@ -292,7 +292,10 @@ class Resolving(Writing, Mending, Protocol):
         ...
 
     async def version(self, table: Table, key: bytes) -> Stamp | None:
-        """The greatest stamp of row and tombstone; ``None`` where that cannot be said now."""
+        """The greatest stamp of row and tombstone; ``None`` where that cannot be said now.
+
+        `Busy` after a wait for somebody who has locked the whole table.
+        """
         ...
 
     async def to_replay(self, most: int, after: int) -> list[Letter]:

@@ -106,6 +106,27 @@ async def test_what_waits_is_closed_when_its_key_has_gone_on(region: Region_) ->
         assert states == ["closed", "closed", "replay"], "the third one's turn will come"
 
 
+async def test_a_table_that_is_locked_costs_a_look_for_overtaken_ones_one_wait(
+    region: Region_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-back keys wait meanwhile.  The next look begins with another letter."""
+    await set_aside(region, *((insert(key, NEW), REFUSED) for key in (1, 2, 3)))
+    await applied(region, *(insert(key, NEWER) for key in (1, 2, 3)))
+    async with resolving(region) as resolver:
+        letters = replay_of(resolver)
+        looked: list[int] = []
+
+        async def waits(table: Table, key: bytes) -> None:
+            looked.append(number_of(key))
+            raise Busy("1205: waited too long", waited=True)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(resolver, "version", waits)
+            assert [await letters.close_overtaken() for _ in range(2)] == [0, 0]
+        assert looked == [1, 2]
+        assert [await letters.close_overtaken() for _ in range(2)] == [1, 2]
+
+
 async def test_a_letter_whose_key_was_changed_is_left_with_a_note(
     region: Region_, monkeypatch: pytest.MonkeyPatch
 ) -> None:
