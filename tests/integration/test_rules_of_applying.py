@@ -211,18 +211,13 @@ async def test_what_cannot_stand_is_undone_as_a_whole(servers, tmp_path, monkeyp
 async def test_parking_finds_the_row_by_halves(servers, tmp_path, monkeypatch, rule) -> None:
     """Off: the item is parked as a whole, and rows that could stand are missing."""
 
-    async def whole(writer, work, incoming, parked, tally, aside) -> None:
-        if not incoming:
-            return
-        await writer.session.save("whole")
-        try:
-            tally.add(await parking._outcomes(writer, work, incoming, wait=not aside))
-        except parking.RowError as error:
-            await writer.session.back_to("whole")
+    async def whole(self, incoming, parked) -> None:
+        error = await self._whole(incoming) if incoming else None
+        if error is not None:
             parked += (Unable(each, error) for each in incoming)
 
     if rule == "off":
-        monkeypatch.setattr(parking, "_attempt", whole)
+        monkeypatch.setattr(parking.Parking, "_attempt", whole)
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         await two.execute("ALTER TABLE app.t ADD CONSTRAINT small CHECK (n < 100)")
