@@ -5,7 +5,7 @@ rows of it come; these checks tell before.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, permutations
+from itertools import combinations
 
 from meshnode.core.shape import Unfit
 from meshnode.mysql.catalog import Table, fits
@@ -81,23 +81,18 @@ def generated(contexts: Sequence[Context]) -> list[Finding]:
 def everywhere(contexts: Sequence[Context]) -> list[Finding]:
     """Tables that some regions replicate and others do not, whose appliers halt at them."""
     found = []
-    for source, here in permutations(contexts, 2):
-        for name in sorted(source.active - here.active):
+    sources = {name: each.region.name for each in reversed(contexts) for name in each.active}
+    for here in contexts:
+        for name in sorted(sources.keys() - here.active):
             if not here.topology.matches(*name):
-                continue
-            subject = ".".join(name)
-            if any(
-                finding.region == here.region.name and finding.subject == subject
-                for finding in found
-            ):
                 continue
             missing = "" if name in here.tables else ", and is not on this server"
             found.append(
                 here.finding(
                     "everywhere",
                     Level.REFUSE,
-                    subject,
-                    f"is replicated in region {source.region.name} and not here{missing}: its"
+                    ".".join(name),
+                    f"is replicated in region {sources[name]} and not here{missing}: its"
                     " stream halts here at the first change of it",
                     "create it here as it is there if it is missing, then run `meshnode init`",
                 )
