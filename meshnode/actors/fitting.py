@@ -72,8 +72,9 @@ class Fitting:
         if isinstance(fit, Unfit):
             raise Halt(
                 f"the definitions differ: {fit.reason}",
-                "give the table here the definition that these rows were written with; the stream "
-                "then goes on by itself (docs/OPERATING.md, 'Changing a table')",
+                "give the table here the definition that these rows were written with, or add in "
+                "the other regions the columns that it has more; the stream then goes on by itself "
+                "(docs/OPERATING.md, 'Changing a table')",
             )
         if isinstance(fit, Wider):
             self.wide.add(table)
