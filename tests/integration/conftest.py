@@ -14,6 +14,7 @@ import pytest
 import stream_carrier
 from server_pool import ServerPool
 
+from meshnode.actors import gardener
 from meshnode.lab.servers import Mysqld, Server, find_mysqld
 
 Lend = Callable[[int], Awaitable[list[Server]]]
@@ -37,6 +38,15 @@ def server_pool(mysqld: Mysqld) -> Iterator[ServerPool]:
     yield pool
     pool.close()
     atexit.unregister(pool.close)
+
+
+@pytest.fixture(autouse=True)
+def resting_gardeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine a round could come while a test still looks at tombstones.
+
+    Of nodes in this process; ``steps.gardening`` makes a round.
+    """
+    monkeypatch.setattr(gardener, "ROUND_SECONDS", 3600.0)
 
 
 @pytest.fixture

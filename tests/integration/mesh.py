@@ -123,6 +123,8 @@ class Mesh:
         deadline = time.monotonic() + seconds
         lifts = None
         while True:
+            # Before the beats: what is mended after them may still be on its way.
+            mend = [await self.sql[at].value("SELECT COUNT(*) FROM meshnode.mend") for at in places]
             start = {at: await self._beat(at) for at in places}
             while True:
                 behind = await self._behind(places, start)
@@ -132,7 +134,6 @@ class Mesh:
                     raise AssertionError(f"not settled: {behind}; {self.states()}")
                 await asyncio.sleep(0.05)
             now = [self.nodes[at][0].board.counts["lifts"] for at in places]
-            mend = [await self.sql[at].value("SELECT COUNT(*) FROM meshnode.mend") for at in places]
             if now == lifts and not any(mend):
                 return
             lifts = now
