@@ -112,8 +112,6 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
         async with (
             zombie_of(mesh, 1, 0) as zombie,
             Paused(ApplyLoop, "_works", of_the_zombie) as pause,
-            gardening(mesh, 0) as here,
-            gardening(mesh, 1) as there,
         ):
             await mesh.stop(1)
             running_zombie = asyncio.create_task(zombie.run())
@@ -124,12 +122,14 @@ async def test_the_fence_of_an_apply_transaction(servers, tmp_path, monkeypatch,
             await one.execute("DELETE FROM app.t WHERE id = 1")
             await mesh.settle()
 
-            async def forgotten() -> bool:
-                await here()
-                await there()
-                return await tombstone(one, 1) is None and await tombstone(two, 1) is None
+            async with gardening(mesh, 0) as here, gardening(mesh, 1) as there:
 
-            await until(forgotten, "tombstones that are stable")
+                async def forgotten() -> bool:
+                    await here()
+                    await there()
+                    return await tombstone(one, 1) is None and await tombstone(two, 1) is None
+
+                await until(forgotten, "tombstones that are stable")
             if rule == "off":
                 monkeypatch.setattr(applier_session, "fence", unfenced)
                 # It dies again after that: the delete, which it has read too, stays undone.

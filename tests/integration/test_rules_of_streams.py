@@ -173,7 +173,7 @@ async def forgotten_by_all_others(servers, tmp_path, rule: str, switch: Callable
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         board = mesh.nodes[0][0].board
-        ahead = now_us() + 5_000_000
+        ahead = now_us() + 3_000_000
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {ahead}, 2)")
         await mesh.settle()
         async with mender_of(1) as pause:
