@@ -173,6 +173,8 @@ async def forgotten_by_all_others(servers, tmp_path, rule: str, switch: Callable
     async with running(servers, tmp_path) as mesh:
         one, two = mesh.sql
         board = mesh.nodes[0][0].board
+        # Time for the insert to come below it, and less than what region two promises beyond the
+        # last clock that it heard from region one, which falls silent.
         ahead = now_us() + 3_000_000
         await two.execute(f"INSERT INTO {TOMBSTONES} VALUES (1, {ahead}, 2)")
         await mesh.settle()

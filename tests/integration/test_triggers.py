@@ -10,7 +10,7 @@ from meshnode.mysql.schema import TriggerRole, trigger_name
 
 # The test and the server share a machine, hence a clock; this is scheduling, not skew.
 
-CLOCK_TOLERANCE_US = 60_000_000
+CLOCK_TOLERANCE_US = 2_000_000
 
 
 async def test_each_write_is_stamped_with_the_clock_and_the_region(servers) -> None:
